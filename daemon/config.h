@@ -1,0 +1,76 @@
+#ifndef SEALPOST_CONFIG_H
+#define SEALPOST_CONFIG_H
+/*
+ * The configuration file (INTERFACES: INI). One table in config.c names every key, its type, its
+ * default and the roles that get to see it.
+ */
+#include "envelope/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#define CONFIG_MAX_LIST 16
+#define CONFIG_MAX_TEXT 1024
+
+struct config_list {
+    size_t count;
+    char *item[CONFIG_MAX_LIST];
+};
+
+enum config_tls { TLS_MAY, TLS_REQUIRE };
+enum config_lock { LOCK_BEST, LOCK_SECRETMEM, LOCK_MLOCK };
+enum config_slots { SLOTS_IN_PLACE, SLOTS_ACCEPT_COW };
+enum config_relay { RELAY_MX, RELAY_SMARTHOST, RELAY_OFF };
+
+struct config {
+    /* [appliance] */
+    char *hostname, *state, *audit_log, *control;
+    struct config_list domain;
+    uint64_t uid_base;          /* 0: users sealpost-ROLE; else role r runs as uid_base + r */
+    uint64_t shutdown_grace;    /* seconds */
+    uint64_t code_expiry;       /* seconds an enrolment code is good for */
+    /* [tls] */
+    char *tls_certificate, *tls_key;
+    /* [smtp] */
+    struct config_list smtp_listen, lmtp_listen;
+    enum config_tls smtp_tls;
+    uint64_t max_message; /* bytes */
+    uint64_t max_recipients, max_sessions, max_sessions_per_client;
+    uint64_t smtp_idle, smtp_deadline; /* seconds */
+    /* [web] */
+    struct config_list web_listen;
+    char *web_url;
+    uint64_t web_max_expiry; /* seconds */
+    /* [relay] */
+    enum config_relay relay_mode;
+    char *smarthost, *dkim_selector, *dkim_key;
+    enum config_tls relay_tls;
+    uint64_t retry_for; /* seconds */
+    /* [resolver] */
+    char *resolver_server;
+    /* [storage] */
+    uint64_t map_size; /* bytes */
+    enum config_slots slots;
+    /* [memory] */
+    enum config_lock memory_lock;
+    /* [metrics] */
+    struct config_list metrics_listen;
+    /* [audit] */
+    uint64_t checkpoint_events, checkpoint_seconds;
+};
+
+/* Reads a file. Every finding ("FILE:LINE: what; what to do") goes to errors, one a line, and makes
+ * the result SP_ERR_CONFIG; all of them are reported, not the first alone. user_mode relaxes what
+ * user mode can make itself (TLS files). The caller frees with config_free. */
+enum sp_err config_read(const char *path, bool user_mode, FILE *errors, struct config **out);
+/* Names the keys that are set but not used by this version, one a line. */
+size_t config_unused(const char *path, FILE *out);
+/* The slice of one role as "section.key=value" lines into buf; SP_ERR_LIMIT if it does not fit. */
+enum sp_err config_slice(const struct config *config, unsigned role_bit, char *buf, size_t cap,
+                         size_t *len);
+enum sp_err config_from_slice(const char *text, size_t len, struct config **out);
+void config_free(struct config *config);
+
+#endif

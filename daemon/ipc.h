@@ -1,0 +1,86 @@
+#ifndef SEALPOST_IPC_H
+#define SEALPOST_IPC_H
+/*
+ * Frames between processes: SOCK_SEQPACKET, each message one frame:
+ *     u16 type, u16 flags, u32 id, payload (big-endian fields, envelope/wire.h); at most one
+ *     descriptor beside it.
+ * A receiver states in a table which types a peer may send, their sizes and whether a descriptor
+ * comes with them; which of those it may send *now* is a bit mask that handlers change. Anything
+ * else ends the peer. See messages.h for the types.
+ */
+#include "envelope/error.h"
+#include "envelope/wire.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+struct event_base;
+
+#define IPC_HEADER      8u
+#define IPC_MAX_PAYLOAD (128u * 1024u)
+
+struct ipc_frame {
+    uint16_t type;
+    uint16_t flags;
+    uint32_t id;
+    struct wire_in body; /* valid until the next frame is received in this process */
+    int fd;              /* -1, or a close-on-exec descriptor; a handler that keeps it sets -1 */
+};
+
+/* A pair of connected, close-on-exec SOCK_SEQPACKET sockets. */
+enum sp_err ipc_pair(int fd[2]);
+
+/* --- One frame at a time, blocking: sessions, and programs without an event loop. --- */
+
+/* Sends one frame; fd (or -1) goes along and stays the caller's. SP_ERR_PEER if the other side is
+ * gone. */
+enum sp_err ipc_send_fd(int sock, uint16_t type, uint32_t id, const void *body, size_t len, int fd);
+/* Receives one frame into buf (at least IPC_HEADER + max bytes). SP_ERR_PEER at end of file,
+ * SP_ERR_FORMAT if it is too long, too short or brings more than one descriptor. */
+enum sp_err ipc_recv(int sock, void *buf, size_t cap, struct ipc_frame *frame);
+/* Decodes header and descriptors of a received datagram; shared with the fuzz harness. */
+enum sp_err ipc_decode(const void *bytes, size_t len, struct ipc_frame *frame);
+
+/* --- Peers on an event loop. --- */
+
+struct ipc_peer;
+
+struct ipc_rule {
+    uint16_t type;
+    bool fd;           /* a descriptor must come with it (and with no other frame) */
+    bool once;         /* permitted a single time, unless permitted anew */
+    uint32_t min, max; /* payload bytes */
+    /* Returns SP_OK, or an error, which ends the peer. The body must be consumed exactly
+     * (wire_in_done), which the caller checks too. */
+    enum sp_err (*handle)(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame);
+};
+
+struct ipc_rules {
+    const struct ipc_rule *rule;
+    size_t count;       /* at most 64 */
+    uint64_t permitted; /* at first: bit i stands for rule[i] */
+    /* Called once when the peer has ended: end of file, or what it did wrong. The peer still
+     * exists; the callee must call ipc_peer_free (now or later). */
+    void (*gone)(void *ctx, struct ipc_peer *peer, enum sp_err why);
+};
+
+/* Takes ownership of sock, makes it non-blocking and reads it from the loop. NULL: no memory. */
+struct ipc_peer *ipc_peer_new(struct event_base *base, int sock, const struct ipc_rules *rules,
+                              void *ctx);
+/* Closes the socket and frees; safe inside the peer's own handler; NULL is ignored. */
+void ipc_peer_free(struct ipc_peer *peer);
+/* Queues a frame if the socket is full: the protocol bounds what may be outstanding, so that an
+ * overflow (1,024 frames) is SP_ERR_PEER. fd (or -1) stays the caller's and is sent or duplicated
+ * before this returns. Failures to send are also reported through gone, from the loop. */
+enum sp_err ipc_peer_send(struct ipc_peer *peer, uint16_t type, uint32_t id,
+                          const struct wire_out *body, int fd);
+/* Permits or denies one type from now on. Unknown types are a programming error: abort. */
+void ipc_permit(struct ipc_peer *peer, uint16_t type);
+void ipc_deny(struct ipc_peer *peer, uint16_t type);
+/* Stops (true) or resumes reading from this peer, so that a slow reader slows its writer. */
+void ipc_peer_pause(struct ipc_peer *peer, bool pause);
+/* Called after all frames that were ready have been handled, before the loop sleeps again:
+ * the place to commit, or to write, once for many frames. One per process. */
+void ipc_on_idle(struct event_base *base, void (*idle)(void *ctx), void *ctx);
+
+#endif

@@ -1,0 +1,70 @@
+#ifndef SEALPOST_ROLE_H
+#define SEALPOST_ROLE_H
+/*
+ * What every role of the tree has in common: how it is started (fork and exec by the supervisor,
+ * fixed descriptors), configured, caged, told to stop.
+ *
+ * Descriptors of a role after exec:
+ *     0, 1  /dev/null        2  stderr of the supervisor
+ *     3     control channel to the supervisor (SEQPACKET)
+ *     4     the one way into the audit role (SEQPACKET, written only)
+ *     5..15 ROLE_FD(r): the edge to role r, if edges[] in supervisor.c has one
+ *     16..  what the supervisor opened for it (listeners, log, directories), see each role
+ */
+#include "daemon/config.h"
+#include "daemon/ipc.h"
+#include "envelope/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+enum role_id {
+    ROLE_SMTP,
+    ROLE_SEALER,
+    ROLE_STORE,
+    ROLE_KEEPER,
+    ROLE_WEB,
+    ROLE_AUDIT,
+    ROLE_COUNT,
+    ROLE_SUPERVISOR = ROLE_COUNT, /* no row of its own in the tables of roles */
+};
+
+#define FD_CONTROL 3
+#define FD_AUDIT   4
+#define ROLE_FD(r) (5 + (int)(r))
+#define FD_EXTRA   16
+
+struct role;
+
+struct role_ops {
+    enum role_id id;
+    const char *name; /* also the name of its row in sandbox/policy.c */
+    /* Inside the cage but before system calls are filtered: open, map, allocate, derive. */
+    enum sp_err (*prepare)(struct role *role);
+    /* Filtered: register events on role->base. After SP_OK the supervisor is told READY. */
+    enum sp_err (*run)(struct role *role);
+    /* Asked to end: finish what is under way, then event_base_loopexit(). NULL: exit at once. */
+    void (*stop)(struct role *role);
+    /* Adds "name", "value" string pairs (wire_put_str each) for `sealpostctl status`. May be NULL. */
+    void (*status)(struct role *role, struct wire_out *pairs);
+    /* Control frames beyond those that role.c knows (CT_CERTIFICATE, CT_ADMIN). May be NULL. */
+    enum sp_err (*control)(struct role *role, struct ipc_frame *frame);
+};
+
+struct role {
+    const struct role_ops *ops;
+    const struct config *config; /* this role's slice alone; the rest holds defaults */
+    struct event_base *base;
+    struct ipc_peer *supervisor;
+    void *state; /* the role's own */
+};
+
+/* Runs a role to its end; the process's exit status. argv: as the supervisor gave it. */
+int role_main(const struct role_ops *ops, bool user_mode, unsigned uid);
+
+/* Says "sealpostd[NAME]: ..." on stderr. Never content, addresses, secrets. */
+void role_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+extern const struct role_ops smtp_role, sealer_role, store_role, keeper_role, web_role, audit_role;
+
+#endif

@@ -1,0 +1,59 @@
+#ifndef SEALPOST_SANDBOX_H
+#define SEALPOST_SANDBOX_H
+/*
+ * The cage of a role: one table row says what it may keep, one function puts it on. Every step is
+ * verified where the system lets us ask back, and its failure is final and named; there is no
+ * switch to leave one out.
+ *
+ * Order: descriptors, namespaces, root directory, resource limits, groups and uid (verified),
+ * capabilities, no_new_privs, dumpable, MDWE, Landlock, prepare(), system call filter.
+ */
+#include "envelope/error.h"
+
+#include <linux/filter.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+struct policy; /* a row of policy.c */
+
+/* The row called name: a role's name, or "session" (forked by smtp). NULL: there is none. */
+const struct policy *policy_row(const char *name);
+/* Walks the rows, for `check` and for docs/sandbox.md: row i, or NULL past the end. */
+const struct policy *policy_at(size_t i);
+
+struct cage {
+    const int *keep; /* open descriptors to keep; all others are closed */
+    size_t n_keep;
+    int root;        /* directory to be the new root (an empty one, unless the row says otherwise);
+                        closed on the way */
+    bool user_mode;  /* one uid, inside a user namespace that the supervisor made */
+    uid_t uid;       /* the role's own, and its gid (not in user mode) */
+    /* Runs caged but unfiltered; may be NULL. */
+    enum sp_err (*prepare)(void *ctx);
+    void *ctx;
+};
+
+/* Puts the cage on this process. On failure *step names the layer in a few words ("Landlock"), errno
+ * is set where a system call failed, and the caller must exit. */
+enum sp_err sandbox_enter(const struct policy *row, const struct cage *cage, const char **step);
+
+/* The filter of a row as a program for seccomp(2), built once and installed many times: the parent
+ * compiles, each forked child installs. *prog's memory is the caller's (free). */
+enum sp_err sandbox_compile(const struct policy *row, struct sock_fprog *prog);
+enum sp_err sandbox_install(const struct sock_fprog *prog);
+
+/* For the supervisor: gives up all but the few capabilities of its row, sets no_new_privs and its
+ * filter (a refusal of the system calls that no role ever needs; inherited by all). */
+enum sp_err sandbox_supervisor(bool user_mode, const char **step);
+
+/* For user mode: enters a user namespace where this uid is root. SP_ERR_SYSTEM with errno. */
+enum sp_err sandbox_user_namespace(void);
+
+/* Test build only: tries an action by name from inside the calling process ("open", "socket", "connect",
+ * "execve", "ptrace", "fork", "mmap-exec", "kill", "read-state", ...). Returns its errno, 0 if it was
+ * allowed; or the process dies. -1: unknown name. */
+int sandbox_probe(const char *action);
+
+#endif
