@@ -28,9 +28,9 @@ struct config {
     /* [appliance] */
     char *hostname, *state, *audit_log, *control;
     struct config_list domain;
-    uint64_t uid_base;          /* 0: users sealpost-ROLE; else role r runs as uid_base + r */
-    uint64_t shutdown_grace;    /* seconds */
-    uint64_t code_expiry;       /* seconds an enrolment code is good for */
+    uint64_t uid_base;       /* 0: users sealpost-ROLE; else role r runs as uid_base + r */
+    uint64_t shutdown_grace; /* seconds */
+    uint64_t code_expiry;    /* seconds an enrolment code is good for */
     /* [tls] */
     char *tls_certificate, *tls_key;
     /* [smtp] */

@@ -79,8 +79,10 @@ void ipc_permit(struct ipc_peer *peer, uint16_t type);
 void ipc_deny(struct ipc_peer *peer, uint16_t type);
 /* Stops (true) or resumes reading from this peer, so that a slow reader slows its writer. */
 void ipc_peer_pause(struct ipc_peer *peer, bool pause);
-/* Called after all frames that were ready have been handled, before the loop sleeps again:
- * the place to commit, or to write, once for many frames. One per process. */
-void ipc_on_idle(struct event_base *base, void (*idle)(void *ctx), void *ctx);
+/* The loop of a role: runs events until event_base_loopexit or _loopbreak. After each turn (all
+ * that was ready has been handled) it calls idle: the place to commit, or to write, once for many
+ * frames. */
+enum sp_err ipc_loop(struct event_base *base);
+void ipc_on_idle(void (*idle)(void *ctx), void *ctx);
 
 #endif

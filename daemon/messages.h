@@ -15,8 +15,8 @@ enum {
     CT_ADMIN,           /* +fd: an operator's connection, store alone */
     CT_STATUS,          /* asks for CT_STATUS_REPLY */
     CT_STOP,            /* end cleanly */
-    CT_PROBE,           /* test build only: b16 name of an action to try; never answered if it kills */
-    CT_SCAN,            /* test build only: b16 marker prefix; count it in own memory */
+    CT_PROBE, /* test build only: b16 name of an action to try; never answered if it kills */
+    CT_SCAN,  /* test build only: b16 marker prefix; count it in own memory */
     /* role -> supervisor */
     CT_READY = 0x0180,
     CT_STATUS_REPLY, /* pairs of b16 name, b16 value */
@@ -36,12 +36,12 @@ enum {
     SE_RCPT = 0x0300, /* b16 address (local@domain, UTF-8, quotes removed) */
     SE_RESET,         /* forget the transaction */
     SE_DATA,          /* content is about to come: lend a slot */
-    SE_ATTACH,        /* u64 splice_at, u16 media type bytes, u16 file name bytes (both in slot META):
-                         an attachment begins; SE_SEALs of stream 1 belong to it until its last */
-    SE_SEAL,          /* u8 stream (0 body, 1 attachment), u8 last, u32 bytes at slot WORK */
-    SE_FINISH,        /* u32 bytes of the body's tail at slot WORK, u32 window high-water mark,
-                         u64 plaintext microseconds, b16 queue id: seal, store, answer */
-    SE_ABORT,         /* b16 why (a word for the audit log): drop all of it */
+    SE_ATTACH, /* u64 splice_at, u16 media type bytes, u16 file name bytes (both in slot META):
+                  an attachment begins; SE_SEALs of stream 1 belong to it until its last */
+    SE_SEAL,   /* u8 stream (0 body, 1 attachment), u8 last, u32 bytes at slot WORK */
+    SE_FINISH, /* u32 bytes of the body's tail at slot WORK, u32 window high-water mark,
+                  u64 plaintext microseconds, b16 queue id: seal, store, answer */
+    SE_ABORT,  /* b16 why (a word for the audit log): drop all of it */
     SE_RCPT_REPLY = 0x0380, /* status: OK, NOT_FOUND, NO_KEY, NO_SPACE, LIMIT, SYSTEM */
     SE_SLOT,                /* status (+fd the first time in a session) */
     SE_SEALED,              /* slot WORK is wiped and may be filled again */
@@ -49,7 +49,7 @@ enum {
 };
 
 /* The slot that a session shares with the sealer; offsets in bytes. */
-#define SLOT_WORK      0u            /* piece bytes to be sealed: up to three chunks */
+#define SLOT_WORK      0u /* piece bytes to be sealed: up to three chunks */
 #define SLOT_WORK_SIZE (48u * 1024u)
 #define SLOT_PARK      (SLOT_WORK + SLOT_WORK_SIZE) /* the body's tail while an attachment streams */
 #define SLOT_PARK_SIZE (16u * 1024u)
@@ -61,8 +61,9 @@ enum {
 
 /* session <-> keeper, web <-> keeper */
 enum {
-    SK_SIGN = 0x0400, /* b16 signature algorithm ("ECDSA", "RSA", "ED25519", "RSA-PSS"), b16 digest name or
-                         empty, b32 whole to-be-signed input; once a session, always from web */
+    SK_SIGN =
+        0x0400, /* b16 signature algorithm ("ECDSA", "RSA", "ED25519", "RSA-PSS"), b16 digest name
+                   or empty, b32 whole to-be-signed input; once a session, always from web */
     SK_SIGN_REPLY = 0x0480, /* status, b16 signature */
 };
 
@@ -71,11 +72,11 @@ enum {
 enum {
     SS_RING = 0x0500, /* +fd, once and first: u64 size */
     SS_LOOKUP,        /* b16 address */
-    SS_BLOCK,         /* u64 upload, u16 piece, u64 position, u32 bytes: append to that piece; pieces of an
-                         upload may interleave; position never falls, skipped bytes count as consumed */
-    SS_COMMIT,        /* u64 upload, message_id[16], u64 received_ms, u16 pieces, b32 envelope, u16 boxes,
-                         then a box: user_id[16], b32 box. id: answered when synced */
-    SS_ABORT,         /* u64 upload: drop what came of it */
+    SS_BLOCK,  /* u64 upload, u16 piece, u64 position, u32 bytes: append to that piece; pieces of an
+                  upload may interleave; position never falls, skipped bytes count as consumed */
+    SS_COMMIT, /* u64 upload, message_id[16], u64 received_ms, u16 pieces, b32 envelope, u16 boxes,
+                  then a box: user_id[16], b32 box. id: answered when synced */
+    SS_ABORT,  /* u64 upload: drop what came of it */
     SS_LOOKUP_REPLY = 0x0580, /* status, u16 n, n times: user_id[16] u32 generation puk_pk[32] */
     SS_CONSUMED,              /* u64 position: the ring is free up to here */
     SS_COMMIT_REPLY,          /* status */
@@ -90,21 +91,21 @@ enum {
     SW_CHAIN_ADD,          /* token[32], b32 wire */
     SW_LIST,               /* token[32], u64 after (0: from the start), u16 limit (1..500) */
     SW_MESSAGE,            /* token[32], message_id[16] */
-    SW_PIECE,              /* token[32], message_id[16], u16 piece, u64 offset, u32 bytes (1..65536) */
-    SW_DELETE,             /* token[32], message_id[16] */
-    SW_LOGOUT,             /* token[32] */
+    SW_PIECE,  /* token[32], message_id[16], u16 piece, u64 offset, u32 bytes (1..65536) */
+    SW_DELETE, /* token[32], message_id[16] */
+    SW_LOGOUT, /* token[32] */
     /* replies: type | 0x80 */
     SW_CHALLENGE_REPLY = 0x0680, /* status, challenge[32] */
     SW_LOGIN_REPLY,              /* status, token[32], u32 seconds it lasts */
     SW_ENROLL_REPLY,             /* status, user_id[16] */
-    SW_CHAIN_GET_REPLY,          /* status, user_id[16], u8 more, then wires as they are, to the end */
-    SW_CHAIN_ADD_REPLY,          /* status */
-    SW_LIST_REPLY,               /* status, u16 n, n times: u64 seq, message_id[16], u64 received_ms, u64
-                                    ciphertext bytes, u16 pieces, u32 puk_generation */
-    SW_MESSAGE_REPLY,            /* status, b32 envelope, b32 box */
-    SW_PIECE_REPLY,              /* status, u64 total ciphertext bytes, b32 bytes */
-    SW_DELETE_REPLY,             /* status */
-    SW_LOGOUT_REPLY,             /* status */
+    SW_CHAIN_GET_REPLY, /* status, user_id[16], u8 more, then wires as they are, to the end */
+    SW_CHAIN_ADD_REPLY, /* status */
+    SW_LIST_REPLY,      /* status, u16 n, n times: u64 seq, message_id[16], u64 received_ms, u64
+                           ciphertext bytes, u16 pieces, u32 puk_generation */
+    SW_MESSAGE_REPLY,   /* status, b32 envelope, b32 box */
+    SW_PIECE_REPLY,     /* status, u64 total ciphertext bytes, b32 bytes */
+    SW_DELETE_REPLY,    /* status */
+    SW_LOGOUT_REPLY,    /* status */
 };
 
 /* sealpostctl <-> supervisor, store (control socket, SEQPACKET). The first frame says who is meant;
@@ -114,9 +115,9 @@ enum {
     CC_STATUS,         /* (nothing): answered by the supervisor with CC_TABLE */
     CC_SCAN,           /* test build only: b16 prefix; CC_TABLE of role, markers */
     CC_REQUEST,        /* u16 n, n times b16: verb and arguments, as on the command line */
-    CC_TABLE = 0x0780, /* status, b16 message for people (may be empty), u16 columns, u32 rows, then the cells
-                          as b16, the first row being headings; the last frame has flag 1, others
-                          continue the table */
+    CC_TABLE = 0x0780, /* status, b16 message for people (may be empty), u16 columns, u32 rows, then
+                          the cells as b16, the first row being headings; the last frame has flag 1,
+                          others continue the table */
 };
 #define CC_LAST 1u
 

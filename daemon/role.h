@@ -45,7 +45,8 @@ struct role_ops {
     enum sp_err (*run)(struct role *role);
     /* Asked to end: finish what is under way, then event_base_loopexit(). NULL: exit at once. */
     void (*stop)(struct role *role);
-    /* Adds "name", "value" string pairs (wire_put_str each) for `sealpostctl status`. May be NULL. */
+    /* Adds "name", "value" string pairs (wire_put_str each) for `sealpostctl status`. May be NULL.
+     */
     void (*status)(struct role *role, struct wire_out *pairs);
     /* Control frames beyond those that role.c knows (CT_CERTIFICATE, CT_ADMIN). May be NULL. */
     enum sp_err (*control)(struct role *role, struct ipc_frame *frame);

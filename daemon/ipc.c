@@ -1,0 +1,392 @@
+/* Frames between processes. The other side may have been taken over: sizes, descriptors and the
+ * order of frames are checked here, before any handler sees a byte. */
+#include "daemon/ipc.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/queue.h>
+#include <sys/socket.h>
+#include <fcntl.h>
+#include <unistd.h>
+
+#define TURN_FRAMES 64   /* read from one peer before others have their turn */
+#define QUEUE_MAX   1024 /* frames that wait for a full socket */
+
+struct queued {
+    STAILQ_ENTRY(queued) next;
+    int fd;
+    size_t len;
+    uint8_t bytes[];
+};
+
+struct ipc_peer {
+    int sock;
+    const struct ipc_rules *rules;
+    void *ctx;
+    uint64_t permitted;
+    struct event *reader, *writer;
+    STAILQ_HEAD(, queued) queue;
+    size_t n_queued;
+    bool ended;  /* gone() has been called, or is about to be */
+    bool busy;   /* inside its own handlers: freeing waits */
+    bool doomed; /* to be freed when no longer busy */
+};
+
+static uint8_t receive_buffer[IPC_HEADER + IPC_MAX_PAYLOAD];
+static void (*idle_hook)(void *ctx);
+static void *idle_ctx;
+
+enum sp_err ipc_pair(int fd[2])
+{
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fd) != 0)
+        return SP_ERR_SYSTEM;
+    return SP_OK;
+}
+
+static void put_header(uint8_t h[IPC_HEADER], uint16_t type, uint32_t id)
+{
+    struct wire_out out = wire_out(h, IPC_HEADER);
+    wire_put_u16(&out, type);
+    wire_put_u16(&out, 0);
+    wire_put_u32(&out, id);
+}
+
+enum sp_err ipc_decode(const void *bytes, size_t len, struct ipc_frame *frame)
+{
+    *frame = (struct ipc_frame){.fd = -1};
+    struct wire_in in = wire_in(bytes, len);
+    frame->type = wire_get_u16(&in);
+    frame->flags = wire_get_u16(&in);
+    frame->id = wire_get_u32(&in);
+    frame->body = in;
+    return in.bad || in.left > IPC_MAX_PAYLOAD ? SP_ERR_FORMAT : SP_OK;
+}
+
+/* One sendmsg of header and body, or of a whole queued frame (header NULL). */
+static ssize_t send_message(int sock, const uint8_t *header, const void *body, size_t len, int fd,
+                            int flags)
+{
+    struct iovec iov[2];
+    size_t n = 0;
+    if (header != NULL)
+        iov[n++] = (struct iovec){.iov_base = (void *)(uintptr_t)header, .iov_len = IPC_HEADER};
+    if (len > 0)
+        iov[n++] = (struct iovec){.iov_base = (void *)(uintptr_t)body, .iov_len = len};
+    struct msghdr msg = {.msg_iov = iov, .msg_iovlen = n};
+    union {
+        struct cmsghdr align;
+        char space[CMSG_SPACE(sizeof(int))];
+    } control = {0};
+    if (fd >= 0) {
+        msg.msg_control = &control;
+        msg.msg_controllen = sizeof(control.space);
+        struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
+        c->cmsg_level = SOL_SOCKET;
+        c->cmsg_type = SCM_RIGHTS;
+        c->cmsg_len = CMSG_LEN(sizeof(int));
+        memcpy(CMSG_DATA(c), &fd, sizeof(fd));
+    }
+    ssize_t sent;
+    do
+        sent = sendmsg(sock, &msg, MSG_NOSIGNAL | flags);
+    while (sent < 0 && errno == EINTR);
+    return sent;
+}
+
+enum sp_err ipc_send_fd(int sock, uint16_t type, uint32_t id, const void *body, size_t len, int fd)
+{
+    uint8_t header[IPC_HEADER];
+    if (len > IPC_MAX_PAYLOAD)
+        return SP_ERR_LIMIT;
+    put_header(header, type, id);
+    return send_message(sock, header, body, len, fd, 0) < 0 ? SP_ERR_PEER : SP_OK;
+}
+
+/* Takes the one descriptor a frame may bring; closes any surplus. */
+static enum sp_err take_descriptors(struct msghdr *msg, int *fd)
+{
+    enum sp_err err = msg->msg_flags & MSG_CTRUNC ? SP_ERR_FORMAT : SP_OK;
+    *fd = -1;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(msg); c != NULL; c = CMSG_NXTHDR(msg, c)) {
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+            continue;
+        size_t n = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; i < n; i++) {
+            int got;
+            memcpy(&got, CMSG_DATA(c) + i * sizeof(int), sizeof(int));
+            if (*fd >= 0 || err != SP_OK) {
+                close(got);
+                err = SP_ERR_FORMAT;
+            } else {
+                *fd = got;
+            }
+        }
+    }
+    if (err != SP_OK && *fd >= 0) {
+        close(*fd);
+        *fd = -1;
+    }
+    return err;
+}
+
+/* SP_ERR_STATE: nothing is there yet (non-blocking). */
+static enum sp_err receive(int sock, void *buf, size_t cap, int flags, struct ipc_frame *frame)
+{
+    struct iovec iov = {.iov_base = buf, .iov_len = cap};
+    union {
+        struct cmsghdr align;
+        char space[CMSG_SPACE(4 * sizeof(int))];
+    } control;
+    struct msghdr msg = {.msg_iov = &iov,
+                         .msg_iovlen = 1,
+                         .msg_control = &control,
+                         .msg_controllen = sizeof(control.space)};
+    ssize_t n;
+    int fd;
+    *frame = (struct ipc_frame){.fd = -1};
+    do
+        n = recvmsg(sock, &msg, MSG_CMSG_CLOEXEC | flags);
+    while (n < 0 && errno == EINTR);
+    if (n < 0)
+        return errno == EAGAIN ? SP_ERR_STATE : SP_ERR_PEER;
+    if (n == 0)
+        return SP_ERR_PEER;
+    enum sp_err err = take_descriptors(&msg, &fd);
+    if (err == SP_OK)
+        err = msg.msg_flags & MSG_TRUNC ? SP_ERR_FORMAT : ipc_decode(buf, (size_t)n, frame);
+    if (err != SP_OK && fd >= 0)
+        close(fd);
+    else
+        frame->fd = fd;
+    return err;
+}
+
+enum sp_err ipc_recv(int sock, void *buf, size_t cap, struct ipc_frame *frame)
+{
+    return receive(sock, buf, cap, 0, frame);
+}
+
+/* --- peers --- */
+
+static void release(struct ipc_peer *peer)
+{
+    while (!STAILQ_EMPTY(&peer->queue)) {
+        struct queued *q = STAILQ_FIRST(&peer->queue);
+        STAILQ_REMOVE_HEAD(&peer->queue, next);
+        if (q->fd >= 0)
+            close(q->fd);
+        free(q);
+    }
+    if (peer->reader != NULL)
+        event_free(peer->reader);
+    if (peer->writer != NULL)
+        event_free(peer->writer);
+    close(peer->sock);
+    free(peer);
+}
+
+void ipc_peer_free(struct ipc_peer *peer)
+{
+    if (peer == NULL)
+        return;
+    peer->ended = true;
+    peer->doomed = true;
+    if (!peer->busy)
+        release(peer);
+}
+
+static void end_peer(struct ipc_peer *peer, enum sp_err why)
+{
+    if (peer->ended)
+        return;
+    peer->ended = true;
+    event_del(peer->reader);
+    event_del(peer->writer);
+    if (peer->rules->gone != NULL)
+        peer->rules->gone(peer->ctx, peer, why);
+    else
+        peer->doomed = true;
+}
+
+static const struct ipc_rule *find_rule(const struct ipc_peer *peer, uint16_t type, size_t *index)
+{
+    for (size_t i = 0; i < peer->rules->count; i++)
+        if (peer->rules->rule[i].type == type) {
+            *index = i;
+            return &peer->rules->rule[i];
+        }
+    return NULL;
+}
+
+static enum sp_err dispatch(struct ipc_peer *peer, struct ipc_frame *frame)
+{
+    size_t i = 0;
+    const struct ipc_rule *rule = find_rule(peer, frame->type, &i);
+    if (rule == NULL || !(peer->permitted >> i & 1))
+        return SP_ERR_DENIED;
+    if (frame->body.left < rule->min || frame->body.left > rule->max ||
+        rule->fd != (frame->fd >= 0))
+        return SP_ERR_FORMAT;
+    if (rule->once)
+        peer->permitted &= ~(UINT64_C(1) << i);
+    enum sp_err err = rule->handle(peer->ctx, peer, frame);
+    if (err == SP_OK && !wire_in_done(&frame->body))
+        err = SP_ERR_FORMAT;
+    return err;
+}
+
+static void on_readable(evutil_socket_t sock, short what, void *arg)
+{
+    struct ipc_peer *peer = arg;
+    enum sp_err err = SP_OK;
+    (void)what;
+    peer->busy = true;
+    for (int i = 0; i < TURN_FRAMES && err == SP_OK && !peer->ended; i++) {
+        struct ipc_frame frame;
+        err = receive(sock, receive_buffer, sizeof(receive_buffer), MSG_DONTWAIT, &frame);
+        if (err == SP_OK)
+            err = dispatch(peer, &frame);
+        if (frame.fd >= 0)
+            close(frame.fd);
+        if (!event_pending(peer->reader, EV_READ, NULL))
+            break; /* paused by its handler */
+    }
+    if (err != SP_OK && err != SP_ERR_STATE)
+        end_peer(peer, err);
+    peer->busy = false;
+    if (peer->doomed)
+        release(peer);
+}
+
+static void on_writable(evutil_socket_t sock, short what, void *arg)
+{
+    struct ipc_peer *peer = arg;
+    (void)what;
+    while (!STAILQ_EMPTY(&peer->queue)) {
+        struct queued *q = STAILQ_FIRST(&peer->queue);
+        if (send_message(sock, NULL, q->bytes, q->len, q->fd, MSG_DONTWAIT) < 0) {
+            if (errno == EAGAIN)
+                return;
+            peer->busy = true;
+            end_peer(peer, SP_ERR_PEER);
+            peer->busy = false;
+            if (peer->doomed)
+                release(peer);
+            return;
+        }
+        STAILQ_REMOVE_HEAD(&peer->queue, next);
+        peer->n_queued--;
+        if (q->fd >= 0)
+            close(q->fd);
+        free(q);
+    }
+    event_del(peer->writer);
+}
+
+struct ipc_peer *ipc_peer_new(struct event_base *base, int sock, const struct ipc_rules *rules,
+                              void *ctx)
+{
+    struct ipc_peer *peer = calloc(1, sizeof(*peer));
+    if (peer == NULL)
+        return NULL;
+    *peer =
+        (struct ipc_peer){.sock = sock, .rules = rules, .ctx = ctx, .permitted = rules->permitted};
+    STAILQ_INIT(&peer->queue);
+    peer->reader = event_new(base, sock, EV_READ | EV_PERSIST, on_readable, peer);
+    peer->writer = event_new(base, sock, EV_WRITE | EV_PERSIST, on_writable, peer);
+    if (peer->reader == NULL || peer->writer == NULL || evutil_make_socket_nonblocking(sock) != 0 ||
+        event_add(peer->reader, NULL) != 0) {
+        release(peer);
+        return NULL;
+    }
+    return peer;
+}
+
+static enum sp_err enqueue(struct ipc_peer *peer, const uint8_t *header,
+                           const struct wire_out *body, int fd)
+{
+    size_t len = body != NULL ? body->len : 0;
+    struct queued *q = peer->n_queued < QUEUE_MAX ? malloc(sizeof(*q) + IPC_HEADER + len) : NULL;
+    if (q == NULL)
+        return SP_ERR_PEER;
+    q->fd = fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
+    if (fd >= 0 && q->fd < 0) {
+        free(q);
+        return SP_ERR_SYSTEM;
+    }
+    q->len = IPC_HEADER + len;
+    memcpy(q->bytes, header, IPC_HEADER);
+    if (len > 0)
+        memcpy(q->bytes + IPC_HEADER, body->at, len);
+    STAILQ_INSERT_TAIL(&peer->queue, q, next);
+    peer->n_queued++;
+    return event_add(peer->writer, NULL) == 0 ? SP_OK : SP_ERR_SYSTEM;
+}
+
+enum sp_err ipc_peer_send(struct ipc_peer *peer, uint16_t type, uint32_t id,
+                          const struct wire_out *body, int fd)
+{
+    uint8_t header[IPC_HEADER];
+    if (peer->ended)
+        return SP_ERR_PEER;
+    if (body != NULL && (!wire_out_ok(body) || body->len > IPC_MAX_PAYLOAD))
+        return SP_ERR_LIMIT;
+    put_header(header, type, id);
+    if (peer->n_queued == 0) {
+        const void *bytes = body != NULL ? body->at : NULL;
+        size_t len = body != NULL ? body->len : 0;
+        if (send_message(peer->sock, header, bytes, len, fd, MSG_DONTWAIT) >= 0)
+            return SP_OK;
+        if (errno != EAGAIN)
+            return SP_ERR_PEER;
+    }
+    return enqueue(peer, header, body, fd);
+}
+
+void ipc_permit(struct ipc_peer *peer, uint16_t type)
+{
+    size_t i = 0;
+    if (find_rule(peer, type, &i) == NULL)
+        abort();
+    peer->permitted |= UINT64_C(1) << i;
+}
+
+void ipc_deny(struct ipc_peer *peer, uint16_t type)
+{
+    size_t i = 0;
+    if (find_rule(peer, type, &i) == NULL)
+        abort();
+    peer->permitted &= ~(UINT64_C(1) << i);
+}
+
+void ipc_peer_pause(struct ipc_peer *peer, bool pause)
+{
+    if (peer->ended)
+        return;
+    if (pause)
+        event_del(peer->reader);
+    else
+        event_add(peer->reader, NULL);
+}
+
+void ipc_on_idle(void (*idle)(void *ctx), void *ctx)
+{
+    idle_hook = idle;
+    idle_ctx = ctx;
+}
+
+enum sp_err ipc_loop(struct event_base *base)
+{
+    while (!event_base_got_exit(base) && !event_base_got_break(base)) {
+        int n = event_base_loop(base, EVLOOP_ONCE);
+        if (n < 0)
+            return SP_ERR_SYSTEM;
+        if (idle_hook != NULL)
+            idle_hook(idle_ctx);
+        if (n > 0)
+            break; /* no event is left */
+    }
+    return SP_OK;
+}
