@@ -246,6 +246,10 @@ static void on_readable(evutil_socket_t sock, short what, void *arg)
     for (int i = 0; i < TURN_FRAMES && err == SP_OK && !peer->ended; i++) {
         struct ipc_frame frame;
         err = receive(sock, receive_buffer, sizeof(receive_buffer), MSG_DONTWAIT, &frame);
+        if (err == SP_ERR_STATE) {
+            err = SP_OK; /* all that was there has been read */
+            break;
+        }
         if (err == SP_OK)
             err = dispatch(peer, &frame);
         if (frame.fd >= 0)
@@ -253,7 +257,7 @@ static void on_readable(evutil_socket_t sock, short what, void *arg)
         if (!event_pending(peer->reader, EV_READ, NULL))
             break; /* paused by its handler */
     }
-    if (err != SP_OK && err != SP_ERR_STATE)
+    if (err != SP_OK)
         end_peer(peer, err);
     peer->busy = false;
     if (peer->doomed)

@@ -8,8 +8,9 @@
  *     0, 1  /dev/null        2  stderr of the supervisor
  *     3     control channel to the supervisor (SEQPACKET)
  *     4     the one way into the audit role (SEQPACKET, written only)
- *     5..15 ROLE_FD(r): the edge to role r, if edges[] in supervisor.c has one
- *     16..  what the supervisor opened for it (listeners, log, directories), see each role
+ *     5..14 ROLE_FD(r): the edge to role r, if edges[] in supervisor.c has one
+ *     15    the directory that becomes its root (closed by the cage)
+ *     16..  what the supervisor opened for it (listeners, log), see each role
  */
 #include "daemon/config.h"
 #include "daemon/ipc.h"
@@ -32,6 +33,7 @@ enum role_id {
 #define FD_CONTROL 3
 #define FD_AUDIT   4
 #define ROLE_FD(r) (5 + (int)(r))
+#define FD_ROOT    15
 #define FD_EXTRA   16
 
 struct role;

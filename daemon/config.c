@@ -1,0 +1,393 @@
+/* The configuration file. Written by the operator, who is trusted to mean well, not to type well:
+ * everything that is wrong is named with file and line, and nothing is guessed. */
+#include "daemon/config.h"
+#include "daemon/role.h"
+
+#include <errno.h>
+#include <ini.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+enum type { TEXT, LIST, SIZE, COUNT, DURATION, WORD };
+
+#define R(name)      (1u << ROLE_##name)
+#define CONTROL_ONLY 0u /* the supervisor and sealpostctl alone */
+#define UNUSED       (1u << 31)
+
+struct key {
+    const char *section, *name;
+    enum type type;
+    size_t offset;
+    const char *preset; /* as it would be written; NULL: none */
+    unsigned roles;     /* that get to see it */
+    const char *words;  /* WORD: the choices, in the order of the enum */
+    uint64_t min, max;  /* numbers */
+};
+
+#define AT(field) offsetof(struct config, field)
+static const struct key keys[] = {
+    {"appliance", "hostname", TEXT, AT(hostname), NULL, R(SMTP) | R(WEB), 0, 0, 0},
+    {"appliance", "domain", LIST, AT(domain), NULL, R(SMTP) | R(STORE) | R(WEB), 0, 0, 0},
+    {"appliance", "state", TEXT, AT(state), "/var/lib/sealpost", CONTROL_ONLY, 0, 0, 0},
+    {"appliance", "audit_log", TEXT, AT(audit_log), "/var/log/sealpost/audit.log", CONTROL_ONLY, 0,
+     0, 0},
+    {"appliance", "control", TEXT, AT(control), "/run/sealpost/control.sock", CONTROL_ONLY, 0, 0,
+     0},
+    {"appliance", "uid_base", COUNT, AT(uid_base), "0", CONTROL_ONLY, 0, 0, 4000000000},
+    {"appliance", "shutdown_grace", DURATION, AT(shutdown_grace), "10s", R(SMTP), 0, 0, 3600},
+    {"appliance", "code_expiry", DURATION, AT(code_expiry), "3d", R(STORE), 0, 60, 31536000},
+    {"tls", "certificate", TEXT, AT(tls_certificate), NULL, CONTROL_ONLY, 0, 0, 0},
+    {"tls", "key", TEXT, AT(tls_key), NULL, CONTROL_ONLY, 0, 0, 0},
+    {"smtp", "listen", LIST, AT(smtp_listen), "0.0.0.0:25", R(SMTP), 0, 0, 0},
+    {"smtp", "listen_lmtp", LIST, AT(lmtp_listen), NULL, R(SMTP), 0, 0, 0},
+    {"smtp", "tls", WORD, AT(smtp_tls), "may", R(SMTP), "may|require", 0, 0},
+    {"smtp", "max_message", SIZE, AT(max_message), "50M", R(SMTP), 0, 65536, UINT64_C(1) << 40},
+    {"smtp", "max_recipients", COUNT, AT(max_recipients), "100", R(SMTP) | R(SEALER), 0, 1, 500},
+    {"smtp", "max_sessions", COUNT, AT(max_sessions), "500", R(SMTP) | R(SEALER) | R(KEEPER), 0, 1,
+     4000},
+    {"smtp", "max_sessions_per_client", COUNT, AT(max_sessions_per_client), "20", R(SMTP), 0, 1,
+     4000},
+    {"smtp", "idle", DURATION, AT(smtp_idle), "5m", R(SMTP), 0, 1, 3600},
+    {"smtp", "deadline", DURATION, AT(smtp_deadline), "1h", R(SMTP), 0, 10, 86400},
+    {"web", "listen", LIST, AT(web_listen), "0.0.0.0:443", R(WEB), 0, 0, 0},
+    {"web", "url", TEXT, AT(web_url), NULL, R(WEB) | R(STORE), 0, 0, 0},
+    {"web", "max_expiry", DURATION, AT(web_max_expiry), "30d", UNUSED, 0, 60, 31536000},
+    {"relay", "mode", WORD, AT(relay_mode), "mx", UNUSED, "mx|smarthost|off", 0, 0},
+    {"relay", "smarthost", TEXT, AT(smarthost), NULL, UNUSED, 0, 0, 0},
+    {"relay", "tls", WORD, AT(relay_tls), "may", UNUSED, "may|require", 0, 0},
+    {"relay", "dkim_selector", TEXT, AT(dkim_selector), NULL, UNUSED, 0, 0, 0},
+    {"relay", "dkim_key", TEXT, AT(dkim_key), NULL, UNUSED, 0, 0, 0},
+    {"relay", "retry_for", DURATION, AT(retry_for), "5d", UNUSED, 0, 60, 2592000},
+    {"resolver", "server", TEXT, AT(resolver_server), NULL, UNUSED, 0, 0, 0},
+    {"storage", "map_size", SIZE, AT(map_size), "64G", R(STORE), 0, 1 << 20, UINT64_C(1) << 46},
+    {"storage", "slots", WORD, AT(slots), "in-place", UNUSED, "in-place|accept-cow", 0, 0},
+    {"memory", "lock", WORD, AT(memory_lock), "best", R(SMTP) | R(SEALER) | R(KEEPER),
+     "best|secretmem|mlock", 0, 0},
+    {"metrics", "listen", LIST, AT(metrics_listen), NULL, UNUSED, 0, 0, 0},
+    {"audit", "checkpoint_events", COUNT, AT(checkpoint_events), "1000", R(AUDIT), 0, 1, 1000000},
+    {"audit", "checkpoint_seconds", DURATION, AT(checkpoint_seconds), "5m", R(AUDIT), 0, 1, 86400},
+};
+#define N_KEYS (sizeof(keys) / sizeof(keys[0]))
+
+struct reader {
+    struct config *config;
+    const char *path;
+    FILE *in, *errors;
+    int line;
+    bool bad;
+    bool set[N_KEYS]; /* named in the file */
+};
+
+static void *field(struct config *c, const struct key *k)
+{
+    return (char *)c + k->offset;
+}
+
+static const char *parse_number(const struct key *k, const char *value, uint64_t *out)
+{
+    static const struct {
+        enum type type;
+        char unit;
+        uint64_t factor;
+    } units[] = {
+        {SIZE, 'K', 1 << 10}, {SIZE, 'M', 1 << 20}, {SIZE, 'G', 1 << 30},  {SIZE, 'T', 1ULL << 40},
+        {DURATION, 's', 1},   {DURATION, 'm', 60},  {DURATION, 'h', 3600}, {DURATION, 'd', 86400},
+    };
+    char *end;
+    errno = 0;
+    if (value[0] < '0' || value[0] > '9')
+        return "needs a number";
+    uint64_t v = strtoull(value, &end, 10), factor = 1;
+    for (size_t i = 0; *end != '\0' && i < sizeof(units) / sizeof(units[0]); i++)
+        if (units[i].type == k->type && units[i].unit == *end && end[1] == '\0') {
+            factor = units[i].factor;
+            end++;
+        }
+    if (*end != '\0')
+        return k->type == SIZE       ? "needs a size such as 50M (units K, M, G, T)"
+               : k->type == DURATION ? "needs a time such as 5d (units s, m, h, d)"
+                                     : "needs a whole number";
+    if (errno != 0 || v > UINT64_MAX / factor || v * factor < k->min || v * factor > k->max)
+        return "is out of range";
+    *out = v * factor;
+    return NULL;
+}
+
+static const char *parse_word(const struct key *k, const char *value, int *out)
+{
+    size_t len = strlen(value);
+    int i = 0;
+    for (const char *w = k->words; w != NULL; i++) {
+        const char *end = strchr(w, '|');
+        size_t n = end != NULL ? (size_t)(end - w) : strlen(w);
+        if (n == len && memcmp(w, value, n) == 0) {
+            *out = i;
+            return NULL;
+        }
+        w = end != NULL ? end + 1 : NULL;
+    }
+    return "is not one of the choices";
+}
+
+/* NULL, or what is wrong with the value. */
+static const char *assign(struct config *c, const struct key *k, const char *value)
+{
+    void *to = field(c, k);
+    if (strlen(value) > CONFIG_MAX_TEXT)
+        return "is too long";
+    if (k->type == LIST) {
+        struct config_list *list = to;
+        if (list->count == CONFIG_MAX_LIST)
+            return "is given too often";
+        list->item[list->count] = strdup(value);
+        return list->item[list->count++] != NULL ? NULL : "does not fit into memory";
+    }
+    if (k->type == TEXT) {
+        char **text = to;
+        free(*text);
+        *text = strdup(value);
+        return *text != NULL ? NULL : "does not fit into memory";
+    }
+    if (k->type == WORD)
+        return parse_word(k, value, to);
+    return parse_number(k, value, to);
+}
+
+static const struct key *find_key(const char *section, const char *name)
+{
+    for (size_t i = 0; i < N_KEYS; i++)
+        if (strcmp(keys[i].section, section) == 0 && strcmp(keys[i].name, name) == 0)
+            return &keys[i];
+    return NULL;
+}
+
+static int on_setting(void *arg, const char *section, const char *name, const char *value)
+{
+    struct reader *r = arg;
+    const struct key *k = find_key(section, name);
+    const char *wrong = NULL;
+    if (k == NULL)
+        wrong = "no such setting; see sealpost.conf(5) for those that exist";
+    else if (value[0] == '\0')
+        wrong = "has no value";
+    else if (k->type != LIST && r->set[k - keys])
+        wrong = "is given twice";
+    else
+        wrong = assign(r->config, k, value);
+    if (k != NULL)
+        r->set[k - keys] = true;
+    if (wrong != NULL) {
+        fprintf(r->errors, "%s:%d: [%s] %s: %s%s%s\n", r->path, r->line, section, name, wrong,
+                k != NULL && k->words != NULL ? ": " : "",
+                k != NULL && k->words != NULL ? k->words : "");
+        r->bad = true;
+    }
+    return 1;
+}
+
+static char *next_line(char *buf, int size, void *arg)
+{
+    struct reader *r = arg;
+    char *got = fgets(buf, size, r->in);
+    if (got != NULL)
+        r->line++;
+    return got;
+}
+
+static enum sp_err apply_presets(struct config *c, const bool *set)
+{
+    for (size_t i = 0; i < N_KEYS; i++)
+        if (!set[i] && keys[i].preset != NULL && assign(c, &keys[i], keys[i].preset) != NULL)
+            return SP_ERR_MEMORY;
+    return SP_OK;
+}
+
+static void demand(struct reader *r, const char *section, const char *name)
+{
+    const struct key *k = find_key(section, name);
+    if (k != NULL && !r->set[k - keys]) {
+        fprintf(r->errors, "%s: [%s] %s is missing; set it\n", r->path, section, name);
+        r->bad = true;
+    }
+}
+
+/* What no default can stand for. */
+static void check_whole(struct reader *r, bool user_mode)
+{
+    demand(r, "appliance", "hostname");
+    demand(r, "appliance", "domain");
+    if (!user_mode) {
+        demand(r, "tls", "certificate");
+        demand(r, "tls", "key");
+    }
+    struct config *c = r->config;
+    if (c->web_url == NULL && c->hostname != NULL) {
+        char url[CONFIG_MAX_TEXT + 16];
+        snprintf(url, sizeof(url), "https://%s", c->hostname);
+        c->web_url = strdup(url);
+    }
+    if (c->web_url != NULL &&
+        (strncmp(c->web_url, "https://", 8) != 0 || c->web_url[strlen(c->web_url) - 1] == '/')) {
+        fprintf(r->errors, "%s: [web] url must begin with https:// and not end in /\n", r->path);
+        r->bad = true;
+    }
+}
+
+enum sp_err config_read(const char *path, bool user_mode, FILE *errors, struct config **out)
+{
+    struct reader r = {.path = path, .errors = errors, .config = calloc(1, sizeof(*r.config))};
+    enum sp_err err = SP_OK;
+    *out = NULL;
+    if (r.config == NULL)
+        return SP_ERR_MEMORY;
+    r.in = fopen(path, "re");
+    if (r.in == NULL) {
+        fprintf(errors, "%s: cannot be read: %s\n", path, strerror(errno));
+        err = SP_ERR_CONFIG;
+        goto done;
+    }
+    int line = ini_parse_stream(next_line, &r, on_setting, &r);
+    if (line != 0) {
+        fprintf(errors, "%s:%d: neither a [section] nor a setting (key = value)\n", path, line);
+        r.bad = true;
+    }
+    fclose(r.in);
+    err = apply_presets(r.config, r.set);
+    check_whole(&r, user_mode);
+    if (err == SP_OK && r.bad)
+        err = SP_ERR_CONFIG;
+done:
+    if (err == SP_OK)
+        *out = r.config;
+    else
+        config_free(r.config);
+    return err;
+}
+
+struct unused_report {
+    FILE *out;
+    size_t count;
+};
+
+static int on_unused(void *arg, const char *section, const char *name, const char *value)
+{
+    struct unused_report *report = arg;
+    const struct key *k = find_key(section, name);
+    (void)value;
+    if (k != NULL && k->roles == UNUSED) {
+        fprintf(report->out, "[%s] %s: accepted, not used by this version\n", section, name);
+        report->count++;
+    }
+    return 1;
+}
+
+size_t config_unused(const char *path, FILE *out)
+{
+    struct unused_report report = {.out = out};
+    ini_parse(path, on_unused, &report);
+    return report.count;
+}
+
+static size_t format_value(const struct config *c, const struct key *k, size_t item, char *buf,
+                           size_t cap)
+{
+    const void *at = (const char *)c + k->offset;
+    int n;
+    if (k->type == LIST)
+        n = snprintf(buf, cap, "%s.%s=%s\n", k->section, k->name,
+                     ((const struct config_list *)at)->item[item]);
+    else if (k->type == TEXT)
+        n = snprintf(buf, cap, "%s.%s=%s\n", k->section, k->name, *(char *const *)at);
+    else if (k->type == WORD) {
+        const char *w = k->words;
+        for (int i = *(const int *)at; i > 0; i--)
+            w = strchr(w, '|') + 1;
+        n = snprintf(buf, cap, "%s.%s=%.*s\n", k->section, k->name, (int)strcspn(w, "|"), w);
+    } else
+        n = snprintf(buf, cap, "%s.%s=%llu\n", k->section, k->name,
+                     (unsigned long long)*(const uint64_t *)at);
+    return n < 0 ? cap : (size_t)n;
+}
+
+static size_t count_values(const struct config *c, const struct key *k)
+{
+    const void *at = (const char *)c + k->offset;
+    if (k->type == LIST)
+        return ((const struct config_list *)at)->count;
+    if (k->type == TEXT)
+        return *(char *const *)at != NULL;
+    return 1;
+}
+
+enum sp_err config_slice(const struct config *config, unsigned role_bit, char *buf, size_t cap,
+                         size_t *len)
+{
+    *len = 0;
+    for (size_t i = 0; i < N_KEYS; i++) {
+        if (keys[i].roles == UNUSED || !(keys[i].roles & role_bit))
+            continue;
+        for (size_t item = 0; item < count_values(config, &keys[i]); item++) {
+            size_t n = format_value(config, &keys[i], item, buf + *len, cap - *len);
+            if (n >= cap - *len)
+                return SP_ERR_LIMIT;
+            *len += n;
+        }
+    }
+    return SP_OK;
+}
+
+/* One "section.key=value" line, NUL-terminated. */
+static enum sp_err take_line(struct config *c, bool *set, char *line)
+{
+    char *dot = strchr(line, '.');
+    char *equals = dot != NULL ? strchr(dot, '=') : NULL;
+    if (equals == NULL)
+        return SP_ERR_CONFIG;
+    *dot = *equals = '\0';
+    const struct key *k = find_key(line, dot + 1);
+    if (k == NULL || assign(c, k, equals + 1) != NULL)
+        return SP_ERR_CONFIG;
+    set[k - keys] = true;
+    return SP_OK;
+}
+
+enum sp_err config_from_slice(const char *text, size_t len, struct config **out)
+{
+    struct config *c = calloc(1, sizeof(*c));
+    char *copy = strndup(text, len);
+    bool set[N_KEYS] = {false};
+    enum sp_err err = c != NULL && copy != NULL ? SP_OK : SP_ERR_MEMORY;
+    char *rest = copy;
+    *out = NULL;
+    while (err == SP_OK && *rest != '\0') {
+        char *end = strchr(rest, '\n');
+        if (end == NULL) {
+            err = SP_ERR_CONFIG;
+            break;
+        }
+        *end = '\0';
+        err = take_line(c, set, rest);
+        rest = end + 1;
+    }
+    free(copy);
+    if (err == SP_OK)
+        *out = c;
+    else
+        config_free(c);
+    return err;
+}
+
+void config_free(struct config *config)
+{
+    for (size_t i = 0; config != NULL && i < N_KEYS; i++) {
+        void *at = field(config, &keys[i]);
+        if (keys[i].type == TEXT)
+            free(*(char **)at);
+        else if (keys[i].type == LIST)
+            for (size_t n = 0; n < ((struct config_list *)at)->count; n++)
+                free(((struct config_list *)at)->item[n]);
+    }
+    free(config);
+}
