@@ -1,0 +1,81 @@
+#ifndef SEALPOST_AUDIT_LOG_H
+#define SEALPOST_AUDIT_LOG_H
+/*
+ * The audit log as text: what a line is, and whether a whole log is what was written. No state, no
+ * dependency but libsodium: linked into sealpostctl as well as into the role that writes.
+ *
+ * A line (INTERFACES, "Audit events"), hash and prev in lower-case hex:
+ *     {"seq":N,"time":"...","event":"NAME",FIELDS...,"prev":"P","hash":"H"}\n
+ *     H = SHA-256(the line's bytes before `,"hash":`), P = H of the line before, or 64 zeros.
+ * The first line has "audit_key", the first Ed25519 public key; so has every `start`, with the key
+ * that is current then.
+ *
+ * `checkpoint` has "next_key" and "signature": by the current key, over
+ *     b16("sealpost/1 audit checkpoint") || P (32 bytes) || b16(the line's bytes before
+ * `,"signature":`) where b16 is a u16 big-endian length and that many bytes. The key after it is
+ * next_key; the one before it exists no more.
+ *
+ * A crash may leave an unfinished last line. The next start ends it with a newline and writes
+ * `log.torn` with its length and SHA-256 right after; that line continues seq and prev of the last
+ * whole one. So what does not parse is accepted before exactly that line, and nowhere else.
+ */
+#include "envelope/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#define AUDIT_HASH     32u
+#define AUDIT_HEX      64u
+#define AUDIT_LINE_MAX (32u * 1024u) /* bytes of a line with its newline */
+#define AUDIT_TORN_MAX (64u * 1024u) /* bytes that a crash may leave */
+
+/* One line, taken apart; the pointers lead into it. */
+struct audit_line {
+    uint64_t seq;
+    const char *event; /* event_len bytes */
+    size_t event_len;
+    const char *fields; /* the bytes between event and prev: each field with its comma in front */
+    size_t fields_len;
+    uint8_t prev[AUDIT_HASH];
+    uint8_t hash[AUDIT_HASH]; /* as it stands there, and it is right */
+};
+
+/* Takes a line without its newline apart. SP_ERR_FORMAT: not what we write; SP_ERR_AUTH: its hash
+ * is not the one of its bytes. */
+enum sp_err audit_line_parse(const char *line, size_t len, struct audit_line *out);
+bool audit_line_is(const struct audit_line *line, const char *event);
+/* The text field `name`, if it is 64 hex digits. */
+bool audit_line_key(const struct audit_line *line, const char *name, uint8_t out[AUDIT_HASH]);
+
+/* What the signature of a checkpoint is over: of a line's bytes before `,"signature":`. out: at
+ * least AUDIT_SIGNED_MAX bytes. */
+#define AUDIT_SIGNED_MAX 512u
+enum sp_err audit_signed_bytes(const uint8_t prev[AUDIT_HASH], const char *head, size_t head_len,
+                               uint8_t *out, size_t *len);
+
+struct audit_report {
+    uint64_t lines;       /* lines of text that were read */
+    uint64_t events;      /* of those, good events: the seq of the last good one */
+    uint64_t checkpoints; /* good ones */
+    uint64_t covered;     /* seq of the newest good checkpoint: up to there a change would be found
+                             even if the machine was taken over since; 0: no checkpoint yet */
+    uint64_t torn;        /* unfinished lines of crashes, noted by log.torn */
+    uint64_t unfinished;  /* bytes after the last newline: being written, or torn since */
+    uint64_t bad_line;    /* the first bad line, counted from 1; 0: none */
+    const char *why;      /* a few words on it; NULL: none */
+    char first_key[AUDIT_HEX + 1];
+    char current_key[AUDIT_HEX + 1]; /* will sign the next checkpoint */
+};
+
+/* Verifies a whole log from its first byte. first_key: 64 hex digits noted elsewhere, or NULL to
+ * take the log's word for it. SP_OK; else the first finding is in out: SP_ERR_FORMAT, SP_ERR_AUTH
+ * (hash, chain, signature, key), SP_ERR_SYSTEM (reading failed), SP_ERR_MEMORY. */
+enum sp_err audit_verify(FILE *log, const char *first_key, struct audit_report *out);
+/* Compares a verified log with the appliance's key state file: a log that was cut back to an older
+ * checkpoint is whole in itself, but nobody has the private key for its current_key any more.
+ * SP_ERR_AUTH: it was cut (or replaced); SP_ERR_FORMAT: not a key state file. */
+enum sp_err audit_verify_head(FILE *key_state, const struct audit_report *report);
+
+#endif
