@@ -45,11 +45,11 @@ enum sp_err ipc_pair(int fd[2])
     return SP_OK;
 }
 
-static void put_header(uint8_t h[IPC_HEADER], uint16_t type, uint32_t id)
+static void put_header(uint8_t h[IPC_HEADER], uint16_t type, uint16_t flags, uint32_t id)
 {
     struct wire_out out = wire_out(h, IPC_HEADER);
     wire_put_u16(&out, type);
-    wire_put_u16(&out, 0);
+    wire_put_u16(&out, flags);
     wire_put_u32(&out, id);
 }
 
@@ -100,7 +100,7 @@ enum sp_err ipc_send_fd(int sock, uint16_t type, uint32_t id, const void *body, 
     uint8_t header[IPC_HEADER];
     if (len > IPC_MAX_PAYLOAD)
         return SP_ERR_LIMIT;
-    put_header(header, type, id);
+    put_header(header, type, 0, id);
     return send_message(sock, header, body, len, fd, 0) < 0 ? SP_ERR_PEER : SP_OK;
 }
 
@@ -329,15 +329,26 @@ static enum sp_err enqueue(struct ipc_peer *peer, const uint8_t *header,
     return event_add(peer->writer, NULL) == 0 ? SP_OK : SP_ERR_SYSTEM;
 }
 
+int ipc_peer_socket(const struct ipc_peer *peer)
+{
+    return peer->sock;
+}
+
 enum sp_err ipc_peer_send(struct ipc_peer *peer, uint16_t type, uint32_t id,
                           const struct wire_out *body, int fd)
+{
+    return ipc_peer_send_flags(peer, type, 0, id, body, fd);
+}
+
+enum sp_err ipc_peer_send_flags(struct ipc_peer *peer, uint16_t type, uint16_t flags, uint32_t id,
+                                const struct wire_out *body, int fd)
 {
     uint8_t header[IPC_HEADER];
     if (peer->ended)
         return SP_ERR_PEER;
     if (body != NULL && (!wire_out_ok(body) || body->len > IPC_MAX_PAYLOAD))
         return SP_ERR_LIMIT;
-    put_header(header, type, id);
+    put_header(header, type, flags, id);
     if (peer->n_queued == 0) {
         const void *bytes = body != NULL ? body->at : NULL;
         size_t len = body != NULL ? body->len : 0;

@@ -74,6 +74,11 @@ void ipc_peer_free(struct ipc_peer *peer);
  * before this returns. Failures to send are also reported through gone, from the loop. */
 enum sp_err ipc_peer_send(struct ipc_peer *peer, uint16_t type, uint32_t id,
                           const struct wire_out *body, int fd);
+/* The same with header flags (0 otherwise). */
+enum sp_err ipc_peer_send_flags(struct ipc_peer *peer, uint16_t type, uint16_t flags, uint32_t id,
+                                const struct wire_out *body, int fd);
+/* The socket itself, to hand the connection on; stays the peer's. */
+int ipc_peer_socket(const struct ipc_peer *peer);
 /* Permits or denies one type from now on. Unknown types are a programming error: abort. */
 void ipc_permit(struct ipc_peer *peer, uint16_t type);
 void ipc_deny(struct ipc_peer *peer, uint16_t type);

@@ -6,8 +6,8 @@
 
 /* CT_PROBE: tries an action from inside the cage and says what became of it. */
 enum sp_err testhook_probe(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame);
-/* CT_SCAN: counts the distinct markers (prefix followed by 16 hex digits) in this process's own writable
- * memory, secret memory included. */
+/* CT_SCAN: counts the distinct markers (prefix followed by 16 hex digits) in this process's own
+ * writable memory, secret memory included. */
 enum sp_err testhook_scan(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame);
 /* Opens /proc/self/maps before the root directory is gone. Call first. */
 void testhook_init(void);

@@ -1,0 +1,73 @@
+#ifndef SEALPOST_SUPERVISOR_H
+#define SEALPOST_SUPERVISOR_H
+/*
+ * The root of the tree: opens what the roles need, starts them, watches them, answers operators.
+ * Split by what it does: supervisor.c (life of the tree), wiring.c (edges, fork and exec),
+ * resources.c (sockets and files), operator.c (control socket), selfsigned.c (user mode's
+ * certificate).
+ */
+#include "daemon/config.h"
+#include "daemon/ipc.h"
+#include "daemon/role.h"
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+struct event_base;
+struct operators;
+
+/* Opened once, before privileges are dropped; handed to every tree that is started. */
+struct resources {
+    int smtp[CONFIG_MAX_LIST], lmtp[CONFIG_MAX_LIST], web[CONFIG_MAX_LIST]; /* listening */
+    int control; /* listening, for sealpostctl */
+    int empty_dir, data_dir;
+    int audit_log, audit_key;
+};
+
+struct child {
+    pid_t pid; /* 0: not running */
+    bool ready;
+    struct ipc_peer *control;
+};
+
+struct supervisor {
+    const struct config *config;
+    const char *config_path;
+    bool user_mode;
+    uid_t uid[ROLE_COUNT];
+    struct resources res;
+    struct event_base *base;
+    struct child child[ROLE_COUNT];
+    struct operators *operators;
+    char *certificate, *key; /* PEM; the key is in locked pages and wiped once it is handed over */
+    size_t certificate_len, key_len;
+    int stage;    /* of a shutdown; -1: running */
+    int status;   /* exit status */
+    bool restart; /* a role died: start a fresh tree when all are gone */
+    bool announced;
+    enum role_id culprit; /* the role that died first, and how */
+    int culprit_status;
+};
+
+/* resources.c: everything is opened or nothing; what fails is said on stderr. */
+enum sp_err resources_open(struct supervisor *s);
+enum sp_err resources_load_tls(struct supervisor *s);
+void resources_forget_key(struct supervisor *s);
+
+/* wiring.c: starts all roles, each with its own descriptors at fixed numbers, and sends each its
+ * slice of the configuration. */
+extern const struct role_ops *const all_roles[ROLE_COUNT];
+enum sp_err wiring_start(struct supervisor *s, const struct ipc_rules *control_rules);
+
+/* operator.c */
+enum sp_err operators_start(struct supervisor *s);
+enum sp_err operators_status_reply(struct supervisor *s, enum role_id from,
+                                   struct ipc_frame *frame);
+
+/* selfsigned.c: P-256, ten years, for hostname and the loopback addresses. */
+enum sp_err selfsigned_make(const char *hostname, const char *cert_path, const char *key_path);
+
+/* supervisor.c: runs until told to end; the exit status. */
+int supervisor_main(const char *config_path, struct config *config, bool user_mode);
+
+#endif
