@@ -25,7 +25,8 @@ struct cake; /* an encoder or a decoder; may be used again with another key */
 struct cake *cake_new(void);
 void cake_free(struct cake *cake);
 
-/* Ciphertext bytes of n plaintext bytes; the opposite (SP_ERR_FORMAT: no plaintext has that length). */
+/* Ciphertext bytes of n plaintext bytes (UINT64_MAX if they cannot be counted); the opposite
+ * (SP_ERR_FORMAT: no plaintext has that length). */
 uint64_t cake_sealed_length(uint64_t n);
 enum sp_err cake_plain_length(uint64_t sealed, uint64_t *n);
 
@@ -46,8 +47,12 @@ enum sp_err cake_open_begin(struct cake *cake, const uint8_t key[CAKE_KEY],
 enum sp_err cake_open_chunk(struct cake *cake, uint64_t index, const uint8_t *in, size_t len,
                             bool last, uint8_t *out);
 
-/* Whole short texts. out: cake_sealed_length(len) bytes. Opening gives *out_len bytes, and wipes out on
- * failure. */
+/* Forgets the key at once: for a stream that is broken off, or opened to its end. Sealing the last
+ * chunk does it by itself. */
+void cake_forget(struct cake *cake);
+
+/* Whole short texts; in and out do not overlap. out: cake_sealed_length(len) bytes. Opening gives
+ * *out_len bytes, and wipes out on failure. SP_ERR_LIMIT: cap is too small. */
 enum sp_err cake_seal(const uint8_t key[CAKE_KEY], const uint8_t *nonce, const uint8_t *in,
                       size_t len, uint8_t *out);
 enum sp_err cake_open(const uint8_t key[CAKE_KEY], const uint8_t *in, size_t len, uint8_t *out,

@@ -42,6 +42,11 @@ struct box {
 #define BOX_MAX_SEALED 256u /* bytes of `sealed`, whatever the kind */
 #define BOX_MAX        512u /* bytes of a whole encoded box */
 #define BOX_NONCE      24u
+#define RECIPIENTS_MAX 65536u /* in one recipient list */
+
+/* Bytes of an encoded envelope with n pieces and a manifest ciphertext of m bytes, sender or not: at most
+ * this. */
+#define ENVELOPE_SIZE(n, m) (148u + 8u * (size_t)(n) + (size_t)(m))
 
 enum sp_err envelope_encode(const struct envelope *e, uint8_t *out, size_t cap, size_t *len);
 enum sp_err envelope_decode(const uint8_t *bytes, size_t len, struct envelope *e);

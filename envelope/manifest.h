@@ -4,6 +4,7 @@
 #include "envelope/error.h"
 #include "envelope/keys.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -35,6 +36,11 @@ struct manifest {
     const uint8_t *added; /* complete header fields */
     size_t added_len;
 };
+
+/* What the format asks of an attachment's names: "token/token" in lower case (RFC 2045 section 5.1);
+ * strict UTF-8 without '/', '\\', controls, and not "." or "..", perhaps empty. */
+bool manifest_media_type_ok(const char *s, size_t len);
+bool manifest_file_name_ok(const char *name, size_t len);
 
 /* *len: bytes written. SP_ERR_LIMIT if cap or a limit of the format does not hold it; SP_ERR_FORMAT if
  * the pieces break the format's rules (kinds, order, offsets, names). */
