@@ -40,7 +40,8 @@ void sigchain_init(struct sigchain *c);
 /* Bytes of the first wire in a row of them, to walk it; SP_ERR_FORMAT. */
 enum sp_err sigchain_next(const uint8_t *bytes, size_t len, size_t *wire_len);
 /* Verifies one wire on top of c and takes it in. SP_ERR_AUTH: signature, prev_hash; SP_ERR_STATE: seq or
- * generation; SP_ERR_DENIED: signer unknown or revoked; SP_ERR_FORMAT; SP_ERR_LIMIT. */
+ * generation; SP_ERR_DENIED: signer unknown or revoked; SP_ERR_EXISTS: the new device's id or key is on the
+ * chain already; SP_ERR_NOT_FOUND: no such device to revoke; SP_ERR_FORMAT; SP_ERR_LIMIT. */
 enum sp_err sigchain_apply(struct sigchain *c, const uint8_t *wire, size_t len);
 /* A device by id or by signing key (revoked ones too); NULL: not on the chain. */
 const struct chain_device *sigchain_device(const struct sigchain *c, const uint8_t id[ID_SIZE]);
