@@ -114,6 +114,7 @@ enum {
     CC_STORE = 0x0700, /* (nothing): the next frames are the store's */
     CC_STATUS,         /* (nothing): answered by the supervisor with CC_TABLE */
     CC_SCAN,           /* test build only: b16 prefix; CC_TABLE of role, markers */
+    CC_PROBE,          /* test build only: u8 role, b16 action; CC_TABLE of role, errno */
     CC_REQUEST,        /* u16 n, n times b16: verb and arguments, as on the command line */
     CC_TABLE = 0x0780, /* status, b16 message for people (may be empty), u16 columns, u32 rows, then
                           the cells as b16, the first row being headings; the last frame has flag 1,

@@ -41,10 +41,12 @@ struct supervisor {
     struct operators *operators;
     char *certificate, *key; /* PEM; the key is in locked pages and wiped once it is handed over */
     size_t certificate_len, key_len;
-    int stage;    /* of a shutdown; -1: running */
-    int status;   /* exit status */
-    bool restart; /* a role died: start a fresh tree when all are gone */
-    bool announced;
+    int stage;      /* of a shutdown; -1: running */
+    int status;     /* exit status */
+    bool restart;   /* a role died: start a fresh tree when all are gone */
+    bool announced; /* this tree is ready */
+    bool served;    /* some tree was */
+    unsigned failures;
     enum role_id culprit; /* the role that died first, and how */
     int culprit_status;
 };

@@ -75,7 +75,7 @@ static enum sp_err connect_supervisor(struct fd_map *map, int fd_of_role, int *o
     return SP_OK;
 }
 
-static enum sp_err make_plan(struct supervisor *s, struct plan *plan)
+static enum sp_err make_plan(struct plan *plan)
 {
     enum sp_err err = SP_OK;
     for (size_t i = 0; err == SP_OK && i < sizeof(edges) / sizeof(edges[0]); i++)
@@ -173,7 +173,7 @@ static enum sp_err send_slice(struct supervisor *s, enum role_id r)
 enum sp_err wiring_start(struct supervisor *s, const struct ipc_rules *control_rules)
 {
     struct plan plan = {.audit = -1};
-    enum sp_err err = make_plan(s, &plan);
+    enum sp_err err = make_plan(&plan);
     if (err == SP_OK)
         add_resources(s, &plan);
     for (int r = 0; err == SP_OK && r < ROLE_COUNT; r++)

@@ -1,0 +1,256 @@
+/* Sockets, files, users: all that needs privilege, opened once before privilege is dropped. */
+#include "daemon/supervisor.h"
+#include "sandbox/lockmem.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <netdb.h>
+#include <pwd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define BACKLOG     512
+#define MAX_PEM     65536
+#define KEY_REGION  (MAX_PEM + 1)
+#define STATE_MODE  0711
+#define DATA_MODE   0700
+#define EMPTY_MODE  0555
+#define SECRET_MODE 0600
+
+static void complain(const char *what, const char *why)
+{
+    dprintf(STDERR_FILENO, "sealpostd: %s: %s\n", what, why);
+}
+
+static enum sp_err fail(const char *what)
+{
+    complain(what, strerror(errno));
+    return SP_ERR_SYSTEM;
+}
+
+/* "HOST:PORT" with a numeric host, IPv6 in brackets. */
+static enum sp_err split_address(const char *text, char *host, size_t cap, const char **port)
+{
+    const char *colon = strrchr(text, ':');
+    if (colon == NULL || colon == text)
+        return SP_ERR_CONFIG;
+    size_t len = (size_t)(colon - text);
+    if (text[0] == '[' && text[len - 1] == ']') {
+        text++;
+        len -= 2;
+    }
+    if (len == 0 || len >= cap)
+        return SP_ERR_CONFIG;
+    memcpy(host, text, len);
+    host[len] = '\0';
+    *port = colon + 1;
+    return SP_OK;
+}
+
+static enum sp_err listen_on(const char *text, int *out)
+{
+    char host[128];
+    const char *port;
+    struct addrinfo hints = {.ai_family = AF_UNSPEC,
+                             .ai_socktype = SOCK_STREAM,
+                             .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE},
+                    *ai = NULL;
+    *out = -1;
+    if (split_address(text, host, sizeof(host), &port) != SP_OK ||
+        getaddrinfo(host, port, &hints, &ai) != 0) {
+        complain(text, "not an address; write 192.0.2.1:25 or [2001:db8::1]:25");
+        return SP_ERR_CONFIG;
+    }
+    int one = 1, fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd >= 0)
+        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
+    if (fd >= 0 && ai->ai_family == AF_INET6)
+        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
+    bool ok = fd >= 0 && bind(fd, ai->ai_addr, ai->ai_addrlen) == 0 && listen(fd, BACKLOG) == 0;
+    enum sp_err err = ok ? SP_OK : fail(text);
+    freeaddrinfo(ai);
+    if (ok)
+        *out = fd;
+    else if (fd >= 0)
+        close(fd);
+    return err;
+}
+
+static enum sp_err listen_all(const struct config_list *list, int *out)
+{
+    enum sp_err err = SP_OK;
+    for (size_t i = 0; err == SP_OK && i < list->count; i++)
+        err = listen_on(list->item[i], &out[i]);
+    return err;
+}
+
+/* Each role's uid: the system user made for it, or a number off uid_base. */
+static enum sp_err find_users(struct supervisor *s)
+{
+    for (int r = 0; r < ROLE_COUNT && !s->user_mode; r++) {
+        char name[32];
+        snprintf(name, sizeof(name), "sealpost-%s", all_roles[r]->name);
+        const struct passwd *pw = s->config->uid_base == 0 ? getpwnam(name) : NULL;
+        if (s->config->uid_base == 0 && pw == NULL) {
+            complain(name, "no such user; run systemd-sysusers, or set [appliance] uid_base");
+            return SP_ERR_CONFIG;
+        }
+        s->uid[r] = pw != NULL ? pw->pw_uid : (uid_t)(s->config->uid_base + (unsigned)r);
+    }
+    return SP_OK;
+}
+
+static enum sp_err make_dir(const char *path, mode_t mode, bool owned, uid_t owner, int *out)
+{
+    if (mkdir(path, mode) != 0 && errno != EEXIST)
+        return fail(path);
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return fail(path);
+    if ((owned && fchown(fd, owner, owner) != 0) || fchmod(fd, mode) != 0) {
+        close(fd);
+        return fail(path);
+    }
+    if (out != NULL)
+        *out = fd;
+    else
+        close(fd);
+    return SP_OK;
+}
+
+static enum sp_err open_secret_file(const char *path, int flags, int *out)
+{
+    *out = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW | flags, SECRET_MODE);
+    return *out >= 0 && fchmod(*out, SECRET_MODE) == 0 ? SP_OK : fail(path);
+}
+
+static enum sp_err open_state(struct supervisor *s)
+{
+    const struct config *c = s->config;
+    char path[PATH_MAX], dir[PATH_MAX];
+    enum sp_err err = make_dir(c->state, STATE_MODE, false, 0, NULL);
+    snprintf(path, sizeof(path), "%s/data", c->state);
+    if (err == SP_OK)
+        err = make_dir(path, DATA_MODE, !s->user_mode, s->uid[ROLE_STORE], &s->res.data_dir);
+    snprintf(path, sizeof(path), "%s/empty", c->state);
+    if (err == SP_OK)
+        err = make_dir(path, EMPTY_MODE, false, 0, &s->res.empty_dir);
+    snprintf(path, sizeof(path), "%s/audit.key", c->state);
+    if (err == SP_OK)
+        err = open_secret_file(path, 0, &s->res.audit_key);
+    snprintf(dir, sizeof(dir), "%s", c->audit_log);
+    char *slash = strrchr(dir, '/');
+    if (slash != NULL && slash != dir) {
+        *slash = '\0';
+        if (mkdir(dir, 0750) != 0 && errno != EEXIST)
+            return fail(dir);
+    }
+    if (err == SP_OK)
+        err = open_secret_file(c->audit_log, O_APPEND, &s->res.audit_log);
+    return err;
+}
+
+static enum sp_err open_control(struct supervisor *s)
+{
+    const char *path = s->config->control;
+    struct sockaddr_un to = {.sun_family = AF_UNIX};
+    if (strlen(path) >= sizeof(to.sun_path)) {
+        complain(path, "too long for a socket's path (107 bytes)");
+        return SP_ERR_CONFIG;
+    }
+    memcpy(to.sun_path, path, strlen(path));
+    int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0)
+        return fail(path);
+    if (connect(fd, (struct sockaddr *)&to, sizeof(to)) == 0) {
+        complain(path, "another sealpostd answers there");
+        close(fd);
+        return SP_ERR_EXISTS;
+    }
+    unlink(path); /* left over from a tree that was killed */
+    mode_t mask = umask(0177);
+    bool ok = bind(fd, (struct sockaddr *)&to, sizeof(to)) == 0 && listen(fd, 16) == 0;
+    umask(mask);
+    s->res.control = fd;
+    return ok ? SP_OK : fail(path);
+}
+
+/* User mode may make its own certificate, once. */
+static enum sp_err find_tls_files(struct supervisor *s, char *cert, char *key, size_t cap)
+{
+    const struct config *c = s->config;
+    if (c->tls_certificate != NULL && c->tls_key != NULL) {
+        snprintf(cert, cap, "%s", c->tls_certificate);
+        snprintf(key, cap, "%s", c->tls_key);
+        return SP_OK;
+    }
+    snprintf(cert, cap, "%s/self-signed.pem", c->state);
+    snprintf(key, cap, "%s/self-signed.key", c->state);
+    if (access(cert, R_OK) == 0 && access(key, R_OK) == 0)
+        return SP_OK;
+    return selfsigned_make(c->hostname, cert, key);
+}
+
+static enum sp_err read_pem(const char *path, char *buf, size_t *len)
+{
+    *len = 0;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return fail(path);
+    ssize_t n;
+    while (*len <= MAX_PEM && (n = read(fd, buf + *len, MAX_PEM + 1 - *len)) > 0)
+        *len += (size_t)n;
+    close(fd);
+    if (*len > 0 && *len <= MAX_PEM)
+        return SP_OK;
+    complain(path, *len == 0 ? "is empty" : "is too large for a PEM file");
+    return SP_ERR_CONFIG;
+}
+
+enum sp_err resources_load_tls(struct supervisor *s)
+{
+    char cert[PATH_MAX], key[PATH_MAX];
+    void *region = NULL;
+    enum sp_err err = find_tls_files(s, cert, key, sizeof(cert));
+    if (err == SP_OK && s->certificate == NULL && (s->certificate = malloc(MAX_PEM + 1)) == NULL)
+        err = SP_ERR_MEMORY;
+    if (err == SP_OK)
+        err = lockmem_alloc(KEY_REGION, &region);
+    s->key = region;
+    if (err == SP_OK)
+        err = read_pem(cert, s->certificate, &s->certificate_len);
+    if (err == SP_OK)
+        err = read_pem(key, s->key, &s->key_len);
+    return err;
+}
+
+void resources_forget_key(struct supervisor *s)
+{
+    if (s->key != NULL)
+        lockmem_free(s->key, KEY_REGION);
+    s->key = NULL;
+    s->key_len = 0;
+}
+
+enum sp_err resources_open(struct supervisor *s)
+{
+    const struct config *c = s->config;
+    enum sp_err err = find_users(s);
+    if (err == SP_OK)
+        err = listen_all(&c->smtp_listen, s->res.smtp);
+    if (err == SP_OK)
+        err = listen_all(&c->lmtp_listen, s->res.lmtp);
+    if (err == SP_OK)
+        err = listen_all(&c->web_listen, s->res.web);
+    if (err == SP_OK)
+        err = open_state(s);
+    if (err == SP_OK)
+        err = open_control(s);
+    return err;
+}
