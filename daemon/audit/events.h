@@ -5,46 +5,52 @@
  * "name:type": s text (C string), u number (uint64_t), x identifier (16 bytes, shown as hex).
  * One table for those who report (audit_emit) and for the role that writes.
  */
+#include "envelope/error.h"
+
 #define AUDIT_BIT(r) (1u << (r))
 #define AUDIT_EVENTS(E)                                                                            \
-    E(AUDIT_START, "start", AUDIT_BIT(ROLE_SUPERVISOR), "version:s hostname:s memory_lock:s")     \
-    E(AUDIT_STOP, "stop", AUDIT_BIT(ROLE_SUPERVISOR), "why:s")                                    \
-    E(AUDIT_CONFIG, "config", AUDIT_BIT(ROLE_SUPERVISOR), "file:s sha256:s")                      \
-    E(AUDIT_ROLE_CRASHED, "role.crashed", AUDIT_BIT(ROLE_SUPERVISOR), "role:s why:s")             \
-    E(AUDIT_VIOLATION, "sandbox.violation",                                                       \
-      AUDIT_BIT(ROLE_SUPERVISOR) | AUDIT_BIT(ROLE_SMTP), "role:s session:u client:s")             \
-    E(AUDIT_SESSION_OPEN, "session.open", AUDIT_BIT(ROLE_SMTP), "session:u client:s protocol:s")  \
-    E(AUDIT_SESSION_CLOSE, "session.close", AUDIT_BIT(ROLE_SMTP), "session:u client:s ms:u")      \
-    E(AUDIT_SESSION_CRASHED, "session.crashed", AUDIT_BIT(ROLE_SMTP),                             \
-      "session:u client:s signal:u")                                                              \
-    E(AUDIT_SESSION_REFUSED, "session.refused", AUDIT_BIT(ROLE_SMTP), "client:s why:s")           \
-    E(AUDIT_SEALED, "message.sealed", AUDIT_BIT(ROLE_SEALER),                                     \
-      "id:x session:u recipients:u bytes:u pieces:u window_bytes:u plaintext_us:u")               \
-    E(AUDIT_REFUSED, "message.refused", AUDIT_BIT(ROLE_SEALER), "session:u why:s")                \
-    E(AUDIT_FETCHED, "message.fetched", AUDIT_BIT(ROLE_STORE), "id:x user:x")                     \
-    E(AUDIT_DELETED, "message.deleted", AUDIT_BIT(ROLE_STORE), "id:x user:x")                     \
-    E(AUDIT_USER_ADDED, "user.added", AUDIT_BIT(ROLE_STORE), "user:x address:s")                  \
-    E(AUDIT_USER_REMOVED, "user.removed", AUDIT_BIT(ROLE_STORE), "user:x address:s")              \
-    E(AUDIT_USER_ENROLLED, "user.enrolled", AUDIT_BIT(ROLE_STORE),                                \
-      "user:x address:s device:x fingerprint:s")                                                  \
-    E(AUDIT_CODE_LOCKED, "user.code-locked", AUDIT_BIT(ROLE_STORE), "user:x address:s")           \
-    E(AUDIT_KEY_ROTATED, "key.rotated", AUDIT_BIT(ROLE_STORE),                                    \
-      "user:x device:x generation:u fingerprint:s")                                               \
-    E(AUDIT_ALIAS_CHANGED, "alias.changed", AUDIT_BIT(ROLE_STORE), "alias:s targets:s")           \
+    E(AUDIT_START, "start", AUDIT_BIT(ROLE_SUPERVISOR), "version:s hostname:s memory_lock:s")      \
+    E(AUDIT_STOP, "stop", AUDIT_BIT(ROLE_SUPERVISOR), "why:s")                                     \
+    E(AUDIT_CONFIG, "config", AUDIT_BIT(ROLE_SUPERVISOR), "file:s sha256:s")                       \
+    E(AUDIT_ROLE_CRASHED, "role.crashed", AUDIT_BIT(ROLE_SUPERVISOR), "role:s why:s")              \
+    E(AUDIT_VIOLATION, "sandbox.violation", AUDIT_BIT(ROLE_SUPERVISOR) | AUDIT_BIT(ROLE_SMTP),     \
+      "role:s session:u client:s")                                                                 \
+    E(AUDIT_SESSION_OPEN, "session.open", AUDIT_BIT(ROLE_SMTP), "session:u client:s protocol:s")   \
+    E(AUDIT_SESSION_CLOSE, "session.close", AUDIT_BIT(ROLE_SMTP), "session:u client:s ms:u")       \
+    E(AUDIT_SESSION_CRASHED, "session.crashed", AUDIT_BIT(ROLE_SMTP),                              \
+      "session:u client:s signal:u")                                                               \
+    E(AUDIT_SESSION_REFUSED, "session.refused", AUDIT_BIT(ROLE_SMTP), "client:s why:s")            \
+    E(AUDIT_SEALED, "message.sealed", AUDIT_BIT(ROLE_SEALER),                                      \
+      "id:x session:u recipients:u bytes:u pieces:u window_bytes:u plaintext_us:u")                \
+    E(AUDIT_REFUSED, "message.refused", AUDIT_BIT(ROLE_SEALER), "session:u why:s")                 \
+    E(AUDIT_FETCHED, "message.fetched", AUDIT_BIT(ROLE_STORE), "id:x user:x")                      \
+    E(AUDIT_DELETED, "message.deleted", AUDIT_BIT(ROLE_STORE), "id:x user:x")                      \
+    E(AUDIT_USER_ADDED, "user.added", AUDIT_BIT(ROLE_STORE), "user:x address:s")                   \
+    E(AUDIT_USER_REMOVED, "user.removed", AUDIT_BIT(ROLE_STORE), "user:x address:s")               \
+    E(AUDIT_USER_ENROLLED, "user.enrolled", AUDIT_BIT(ROLE_STORE),                                 \
+      "user:x address:s device:x fingerprint:s")                                                   \
+    E(AUDIT_CODE_LOCKED, "user.code-locked", AUDIT_BIT(ROLE_STORE), "user:x address:s")            \
+    E(AUDIT_KEY_ROTATED, "key.rotated", AUDIT_BIT(ROLE_STORE),                                     \
+      "user:x device:x generation:u fingerprint:s")                                                \
+    E(AUDIT_ALIAS_CHANGED, "alias.changed", AUDIT_BIT(ROLE_STORE), "alias:s targets:s")            \
+    E(AUDIT_TORN, "log.torn", AUDIT_BIT(ROLE_AUDIT), "bytes:u sha256:s")                           \
     E(AUDIT_CHECKPOINT, "checkpoint", AUDIT_BIT(ROLE_AUDIT), "next_key:s signature:s")
 
 enum audit_event {
 #define E(id, name, who, fields) id,
     AUDIT_EVENTS(E)
 #undef E
-    AUDIT_EVENT_COUNT
+        AUDIT_EVENT_COUNT
 };
 
 /* Reports an event over a role's one way into the audit role (FD_AUDIT); the arguments follow the
  * event's fields: const char *, uint64_t, const uint8_t[16]. Blocks while the log is behind: what
- * cannot be audited does not happen. Over-long texts are cut at 512 bytes. A dead audit role ends the process (exit
- * status 70): the tree is coming down anyway. */
+ * cannot be audited does not happen. Over-long texts are cut at 512 bytes. A dead audit role ends
+ * the process (exit status 70): the tree is coming down anyway. */
 void audit_emit(enum audit_event event, ...);
+/* The same for one who outlives the audit role (the supervisor): SP_ERR_PEER instead of the end of
+ * the process. */
+enum sp_err audit_report(enum audit_event event, ...);
 /* The frame's payload: u16 event, then the fields (s: b16, u: u64, x: 16 bytes). Frame type: */
 #define AU_EVENT 0x0800
 
