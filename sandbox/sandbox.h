@@ -5,8 +5,9 @@
  * verified where the system lets us ask back, and its failure is final and named; there is no
  * switch to leave one out.
  *
- * Order: descriptors, namespaces, root directory, resource limits, groups and uid (verified),
- * capabilities, no_new_privs, dumpable, MDWE, Landlock, prepare(), system call filter.
+ * Order: time zone (UTC), descriptors, process namespace (the supervisor's clone(CLONE_NEWPID);
+ * verified), namespaces, root directory, resource limits, groups and uid, capabilities, no way back
+ * to root, no_new_privs, dumpable, MDWE, Landlock, prepare(), system call filter.
  */
 #include "envelope/error.h"
 
@@ -14,6 +15,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <sys/types.h>
 
 struct policy; /* a row of policy.c */
@@ -22,22 +24,32 @@ struct policy; /* a row of policy.c */
 const struct policy *policy_row(const char *name);
 /* Walks the rows, for `check` and for docs/sandbox.md: row i, or NULL past the end. */
 const struct policy *policy_at(size_t i);
+/* Prints all rows and layers as Markdown: the table part of docs/sandbox.md. */
+void policy_print(FILE *out);
 
 struct cage {
     const int *keep; /* open descriptors to keep; all others are closed */
     size_t n_keep;
-    int root;        /* directory to be the new root (an empty one, unless the row says otherwise);
-                        closed on the way */
-    bool user_mode;  /* one uid, inside a user namespace that the supervisor made */
-    uid_t uid;       /* the role's own, and its gid (not in user mode) */
+    int root; /* directory to be the new root; closed on the way. Empty, not the role's own and
+                 not writable by group or others, unless the row says ROOT_DATA (store) */
+    bool user_mode; /* one uid, inside a user namespace that the supervisor made */
+    uid_t uid;      /* the role's own, and its gid (not in user mode) */
     /* Runs caged but unfiltered; may be NULL. */
     enum sp_err (*prepare)(void *ctx);
     void *ctx;
 };
 
-/* Puts the cage on this process. On failure *step names the layer in a few words ("Landlock"), errno
- * is set where a system call failed, and the caller must exit. */
+/* Puts the cage on this process. On failure *step names the layer in a few words ("Landlock"),
+ * errno is set where a system call failed, and the caller must exit. */
 enum sp_err sandbox_enter(const struct policy *row, const struct cage *cage, const char **step);
+
+/* What this kernel gave, for status: known once sandbox_enter() or sandbox_supervisor() has run.
+ * MDWE is the only layer that may be absent (Linux < 6.3). */
+struct sandbox_layers {
+    int landlock_abi;
+    bool mdwe;
+};
+void sandbox_layers(struct sandbox_layers *out);
 
 /* The filter of a row as a program for seccomp(2), built once and installed many times: the parent
  * compiles, each forked child installs. *prog's memory is the caller's (free). */
@@ -51,9 +63,9 @@ enum sp_err sandbox_supervisor(bool user_mode, const char **step);
 /* For user mode: enters a user namespace where this uid is root. SP_ERR_SYSTEM with errno. */
 enum sp_err sandbox_user_namespace(void);
 
-/* Test build only: tries an action by name from inside the calling process ("open", "socket", "connect",
- * "execve", "ptrace", "fork", "mmap-exec", "kill", "read-state", ...). Returns its errno, 0 if it was
- * allowed; or the process dies. -1: unknown name. */
+/* Test build only: tries an action by name from inside the calling process ("open", "socket",
+ * "connect", "execve", "ptrace", "fork", "mmap-exec", "kill", "read-state", ...). Returns its
+ * errno, 0 if it was allowed; or the process dies. -1: unknown name. */
 int sandbox_probe(const char *action);
 
 #endif

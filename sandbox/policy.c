@@ -1,0 +1,85 @@
+/* The table of cages, one row a process, made of the sets in calls.c. Read by a role before it
+ * meets anything hostile; nothing here depends on input. */
+#include "sandbox/policy.h"
+
+#include <linux/capability.h>
+#include <sched.h>
+#include <string.h>
+
+#define CAP(c)   (UINT64_C(1) << (c))
+#define MIB      (1024u * 1024u)
+#define ISOLATED (CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP | CLONE_NEWNS)
+#define NO_LIMIT RLIM_INFINITY
+
+/* smtp has all that a session has, since a filter can only take away from the one before it.
+ * Inherited listeners belong to the network namespace they were made in and go on accepting. */
+static const struct policy rows[] = {
+    {.name = "smtp",
+     .what = "accepts connections, forks a session for each",
+     .namespaces = ISOLATED,
+     .nofile = 8192,
+     .nproc = 8192,
+     .fsize = 1 * MIB,
+     .sets = {&calls_core, &calls_loop, &calls_memory, &calls_session, &calls_smtp}},
+    {.name = "session",
+     .what = "one SMTP connection: TLS, dialogue, MIME",
+     .forked = true,
+     .root = ROOT_INHERITED,
+     .sets = {&calls_core, &calls_memory, &calls_session}},
+    {.name = "sealer",
+     .what = "encrypts out of shared locked memory",
+     .namespaces = ISOLATED,
+     .caps = CAP(CAP_IPC_LOCK),
+     .nofile = 8192,
+     .fsize = 256 * MIB,
+     .sets = {&calls_core, &calls_loop, &calls_memory, &calls_sealer}},
+    {.name = "store",
+     .what = "ciphertext and public keys, in LMDB",
+     .root = ROOT_DATA,
+     .namespaces = ISOLATED,
+     .nofile = 1024,
+     .fsize = NO_LIMIT,
+     .sets = {&calls_core, &calls_loop, &calls_memory, &calls_store}},
+    {.name = "keeper",
+     .what = "the TLS key: signs what it has rebuilt",
+     .namespaces = ISOLATED,
+     .caps = CAP(CAP_IPC_LOCK),
+     .nofile = 8192,
+     .fsize = 64 * MIB,
+     .sets = {&calls_core, &calls_loop, &calls_memory, &calls_keeper}},
+    {.name = "web",
+     .what = "HTTPS: ciphertext and public data alone",
+     .namespaces = ISOLATED,
+     .nofile = 8192,
+     .fsize = 64 * MIB,
+     .sets = {&calls_core, &calls_loop, &calls_memory, &calls_web}},
+    {.name = "audit",
+     .what = "the log and its signing key",
+     .namespaces = ISOLATED,
+     .nofile = 256,
+     .fsize = NO_LIMIT,
+     .sets = {&calls_core, &calls_loop, &calls_audit}},
+    /* Root still, to start a tree again: it parses nothing from the network. */
+    {.name = "supervisor",
+     .what = "starts the tree, opens what it hands out",
+     .deny = true,
+     .root = ROOT_INHERITED,
+     .caps = CAP(CAP_SETUID) | CAP(CAP_SETGID) | CAP(CAP_SETPCAP) | CAP(CAP_SYS_CHROOT) |
+             CAP(CAP_SYS_ADMIN) | CAP(CAP_KILL) | CAP(CAP_CHOWN) | CAP(CAP_FOWNER) |
+             CAP(CAP_DAC_OVERRIDE) | CAP(CAP_NET_BIND_SERVICE) | CAP(CAP_IPC_LOCK),
+     .sets = {&calls_never}},
+};
+
+const struct policy *policy_at(size_t i)
+{
+    return i < sizeof(rows) / sizeof(*rows) ? &rows[i] : NULL;
+}
+
+const struct policy *policy_row(const char *name)
+{
+    for (size_t i = 0; i < sizeof(rows) / sizeof(*rows); i++) {
+        if (strcmp(rows[i].name, name) == 0)
+            return &rows[i];
+    }
+    return NULL;
+}
