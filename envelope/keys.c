@@ -26,11 +26,11 @@ static void fetch_sha256(void)
 
 enum sp_err keys_sha256(const void *msg, size_t len, uint8_t out[HASH_SIZE])
 {
+    if (pthread_once(&sha256_once, fetch_sha256) == 0 && sha256_md != NULL &&
+        EVP_Digest(msg, len, out, NULL, sha256_md, NULL) == 1)
+        return SP_OK;
     memset(out, 0, HASH_SIZE);
-    if (pthread_once(&sha256_once, fetch_sha256) != 0 || sha256_md == NULL ||
-        EVP_Digest(msg, len, out, NULL, sha256_md, NULL) != 1)
-        return SP_ERR_CRYPTO;
-    return SP_OK;
+    return SP_ERR_CRYPTO;
 }
 
 enum sp_err keys_hmac(const uint8_t key[KEY_SIZE], const void *msg, size_t len,

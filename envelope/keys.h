@@ -11,6 +11,7 @@
 #define HASH_SIZE 32u
 #define SIGN_SIZE 64u
 
+/* out may be msg. The first keys_sha256 of a process loads OpenSSL's: before the cage closes. */
 enum sp_err keys_hmac(const uint8_t key[KEY_SIZE], const void *msg, size_t len, uint8_t out[HASH_SIZE]);
 enum sp_err keys_hkdf(const uint8_t seed[KEY_SIZE], const char *info, uint8_t out[KEY_SIZE]);
 enum sp_err keys_sha256(const void *msg, size_t len, uint8_t out[HASH_SIZE]);

@@ -54,7 +54,7 @@ enum sp_err link_format(const char *base_url, const struct link *l, char *out, s
         out[0] = 0;
     if (!base_ok(base_url, base))
         return SP_ERR_FORMAT;
-    if (base > LINK_MAX || cap < base + 3 + ID_TEXT + 1 + FRAGMENT + 1)
+    if (cap < base + 3 + ID_TEXT + 1 + FRAGMENT + 1)
         return SP_ERR_LIMIT;
     memcpy(out, base_url, base);
     out += base;
@@ -87,11 +87,11 @@ static enum sp_err parse_tail(const char *s, struct link *l)
 enum sp_err link_parse(const char *text, struct link *l, char *base_url, size_t cap)
 {
     const size_t tail = ID_TEXT + 1 + FRAGMENT;
-    size_t len = strnlen(text, LINK_MAX + 1);
+    size_t len = strnlen(text, LINK_TEXT_MAX);
     memset(l, 0, sizeof(*l));
     if (cap > 0)
         base_url[0] = 0;
-    if (len > LINK_MAX)
+    if (len >= LINK_TEXT_MAX)
         return SP_ERR_LIMIT;
     if (len < 3 + tail)
         return SP_ERR_FORMAT;

@@ -7,7 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define LINK_MAX 1024u
+#define LINK_TEXT_MAX 1024u /* a whole link, with its NUL (LINK_MAX is POSIX's) */
 
 /* Bytes of text for n bytes, without the NUL. */
 #define B64U_LEN(n) (((n) * 4u + 2u) / 3u)

@@ -6,14 +6,14 @@
 #include <sodium.h>
 #include <string.h>
 
-#define MAGIC       "SPSC"
-#define VERSION     1u
-#define LINK_LABEL  "sealpost/1 sigchain link"
-#define PROOF_LABEL "sealpost/1 device proof"
-#define ADDRESS_MAX 255u
-#define LINK_MAX    (SIGCHAIN_MAX_WIRE - 4u - SIGN_SIZE)
-#define SIGN_TEXT   (2u + sizeof(LINK_LABEL) - 1u + LINK_MAX)
-#define PROOF_TEXT  (2u + sizeof(PROOF_LABEL) - 1u + 2u * ID_SIZE + HASH_SIZE)
+#define MAGIC          "SPSC"
+#define VERSION        1u
+#define LINK_LABEL     "sealpost/1 sigchain link"
+#define PROOF_LABEL    "sealpost/1 device proof"
+#define ADDRESS_MAX    255u
+#define CHAIN_LINK_MAX (SIGCHAIN_MAX_WIRE - 4u - SIGN_SIZE)
+#define SIGN_TEXT      (2u + sizeof(LINK_LABEL) - 1u + CHAIN_LINK_MAX)
+#define PROOF_TEXT     (2u + sizeof(PROOF_LABEL) - 1u + 2u * ID_SIZE + HASH_SIZE)
 
 /* One link, its fields where they stand. */
 struct chain_link {
@@ -39,7 +39,7 @@ enum sp_err sigchain_next(const uint8_t *bytes, size_t len, size_t *wire_len)
     struct wire_in w = wire_in(bytes, len);
     size_t n = 0;
     *wire_len = 0;
-    const uint8_t *link = wire_get_b32(&w, LINK_MAX, &n);
+    const uint8_t *link = wire_get_b32(&w, CHAIN_LINK_MAX, &n);
     if (link == NULL || wire_get_bytes(&w, SIGN_SIZE) == NULL)
         return SP_ERR_FORMAT;
     *wire_len = 4 + n + SIGN_SIZE;
@@ -82,13 +82,14 @@ static enum sp_err parse(const uint8_t *wire, size_t len, struct chain_link *l)
     if (len > SIGCHAIN_MAX_WIRE)
         return SP_ERR_LIMIT;
     struct wire_in w = wire_in(wire, len);
-    l->bytes = wire_get_b32(&w, LINK_MAX, &l->len);
+    l->bytes = wire_get_b32(&w, CHAIN_LINK_MAX, &l->len);
     l->signature = wire_get_bytes(&w, SIGN_SIZE);
     if (!wire_in_done(&w))
         return SP_ERR_FORMAT;
     w = wire_in(l->bytes, l->len);
     const uint8_t *magic = wire_get_bytes(&w, 4);
-    if (wire_get_u8(&w) != VERSION || memcmp(magic, MAGIC, 4) != 0)
+    uint8_t version = wire_get_u8(&w);
+    if (magic == NULL || memcmp(magic, MAGIC, 4) != 0 || version != VERSION)
         return SP_ERR_FORMAT;
     l->type = wire_get_u8(&w);
     wire_get_copy(&w, l->user_id, ID_SIZE);
@@ -277,7 +278,7 @@ enum sp_err sigchain_apply(struct sigchain *c, const uint8_t *wire, size_t len)
 static struct wire_out begin_link(const struct sigchain *c, const struct chain_signer *by,
                                   enum sigchain_type type, uint8_t *out)
 {
-    struct wire_out w = wire_out(out + 4, LINK_MAX);
+    struct wire_out w = wire_out(out + 4, CHAIN_LINK_MAX);
     wire_put_bytes(&w, MAGIC, 4);
     wire_put_u8(&w, VERSION);
     wire_put_u8(&w, (uint8_t)type);
