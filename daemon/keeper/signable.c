@@ -100,5 +100,5 @@ enum sp_err signable_decode(struct wire_in *body, enum signable_key key,
         out->input = input;
         return SP_OK;
     }
-    return SP_ERR_DENIED;
+    return SP_ERR_NO_KEY;
 }

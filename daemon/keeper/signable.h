@@ -26,7 +26,8 @@ struct signable_request {
 };
 
 /* Decodes the body of SK_SIGN and checks all of it: form of the input, and an algorithm that fits
- * key and form (RFC 8446 section 4.2.3). SP_ERR_FORMAT, SP_ERR_DENIED. */
+ * key and form (RFC 8446 section 4.2.3). SP_ERR_FORMAT or SP_ERR_DENIED: no honest peer sends that;
+ * SP_ERR_NO_KEY: not with this key, as may happen while a certificate is being replaced. */
 enum sp_err signable_decode(struct wire_in *body, enum signable_key key,
                             struct signable_request *out);
 
