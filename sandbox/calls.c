@@ -126,6 +126,8 @@ static const struct rule memory[] = {
     CALL(mlock),
     CALL(mlock2),
     CALL(munlock),
+    CALL(fstatfs),
+    WHEN(fcntl, "F_GET_SEALS", INT(1, F_GET_SEALS)),
 };
 SET(memory, "memory", "locked memory, memory shared by descriptor");
 
@@ -175,7 +177,6 @@ static const struct rule sealer[] = {
     CALL(memfd_create),
     CALL(ftruncate),
     WHEN(fcntl, "F_ADD_SEALS", INT(1, F_ADD_SEALS)),
-    WHEN(fcntl, "F_GET_SEALS", INT(1, F_GET_SEALS)),
 };
 SET(sealer, "sealer", "making more locked slots");
 
@@ -187,8 +188,6 @@ static const struct rule store[] = {
     CALL(fsync),
     CALL(msync),
     CALL(ftruncate),
-    CALL(fstatfs),
-    WHEN(fcntl, "F_GET_SEALS", INT(1, F_GET_SEALS)),
     WHEN(fcntl, "F_GETLK", INT(1, F_GETLK)),
     WHEN(fcntl, "F_SETLK", INT(1, F_SETLK)),
     WHEN(fcntl, "F_SETLKW", INT(1, F_SETLKW)),
