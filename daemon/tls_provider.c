@@ -296,11 +296,13 @@ static int provider_init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *in
 
 enum sp_err tls_provider_load(void)
 {
+    static OSSL_PROVIDER *standard, *ours; /* loaded for the life of the process */
     /* Loading any provider by hand drops the default one, unless that is loaded by hand too. */
-    if (OSSL_PROVIDER_load(NULL, "default") == NULL ||
-        OSSL_PROVIDER_add_builtin(NULL, NAME, provider_init) != 1 ||
-        OSSL_PROVIDER_load(NULL, NAME) == NULL ||
-        EVP_set_default_properties(NULL, "?provider!=" NAME) != 1)
+    standard = OSSL_PROVIDER_load(NULL, "default");
+    if (standard == NULL || OSSL_PROVIDER_add_builtin(NULL, NAME, provider_init) != 1)
+        return SP_ERR_CRYPTO;
+    ours = OSSL_PROVIDER_load(NULL, NAME);
+    if (ours == NULL || EVP_set_default_properties(NULL, "?provider!=" NAME) != 1)
         return SP_ERR_CRYPTO;
     return SP_OK;
 }
