@@ -2,6 +2,7 @@
  * whom nobody trusts; what is encoded has names that came in with the mail. One set of rules for
  * both. */
 #include "envelope/manifest.h"
+#include "envelope/utf8.h"
 #include "envelope/wire.h"
 
 #include <sodium.h>
@@ -37,43 +38,16 @@ bool manifest_media_type_ok(const char *s, size_t len)
     return subtype > 0 && token_length(s + type + 1, subtype) == subtype;
 }
 
-/* One code point of strict UTF-8 (RFC 3629: no overlong form, no surrogate, nothing past U+10FFFF).
- * Returns its bytes, 0 if there is none. */
-static size_t utf8_next(const uint8_t *s, size_t len, uint32_t *cp)
-{
-    static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
-    size_t n = s[0] < 0x80   ? 1
-               : s[0] < 0xc0 ? 0
-               : s[0] < 0xe0 ? 2
-               : s[0] < 0xf0 ? 3
-               : s[0] < 0xf8 ? 4
-                             : 0;
-    if (n == 0 || n > len)
-        return 0;
-    *cp = n == 1 ? s[0] : s[0] & (0x7fu >> n);
-    for (size_t i = 1; i < n; i++) {
-        if ((s[i] & 0xc0) != 0x80)
-            return 0;
-        *cp = *cp << 6 | (s[i] & 0x3f);
-    }
-    bool surrogate = *cp >= 0xd800 && *cp <= 0xdfff;
-    return *cp < least[n] || *cp > 0x10ffff || surrogate ? 0 : n;
-}
-
 bool manifest_file_name_ok(const char *name, size_t len)
 {
     const uint8_t *s = (const uint8_t *)name;
-    uint32_t cp = 0;
-    if (len > MANIFEST_MAX_NAME)
+    if (len == 0)
+        return true;
+    if (len > MANIFEST_MAX_NAME || !utf8_is_text(s, len))
         return false;
-    if ((len == 1 && s[0] == '.') || (len == 2 && s[0] == '.' && s[1] == '.'))
+    if (s[0] == '.' && (len == 1 || (len == 2 && s[1] == '.')))
         return false; /* a path, though without a separator */
-    for (size_t i = 0, n; i < len; i += n) {
-        n = utf8_next(s + i, len - i, &cp);
-        if (n == 0 || cp < 0x20 || (cp >= 0x7f && cp < 0xa0) || cp == '/' || cp == '\\')
-            return false;
-    }
-    return true;
+    return memchr(s, '/', len) == NULL && memchr(s, '\\', len) == NULL;
 }
 
 /* The length of the line that begins here, CRLF included; 0 if it does not end so, or has a NUL, CR
