@@ -297,8 +297,11 @@ static int provider_init(const OSSL_CORE_HANDLE *handle, const OSSL_DISPATCH *in
 enum sp_err tls_provider_load(void)
 {
     static OSSL_PROVIDER *standard, *ours; /* loaded for the life of the process */
+    if (ours != NULL)
+        return SP_OK;
     /* Loading any provider by hand drops the default one, unless that is loaded by hand too. */
-    standard = OSSL_PROVIDER_load(NULL, "default");
+    if (standard == NULL)
+        standard = OSSL_PROVIDER_load(NULL, "default");
     if (standard == NULL || OSSL_PROVIDER_add_builtin(NULL, NAME, provider_init) != 1)
         return SP_ERR_CRYPTO;
     ours = OSSL_PROVIDER_load(NULL, NAME);
