@@ -1,0 +1,188 @@
+/* Connections of clients: accepted up to a limit, always under a deadline, dropped in one way.
+ * Everything that comes from the other side is hostile. */
+#include "daemon/web/web.h"
+
+#include <event2/buffer.h>
+#include <event2/bufferevent.h>
+#include <event2/bufferevent_ssl.h>
+#include <event2/listener.h>
+#include <openssl/ssl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+static int conn_index = -1; /* where an SSL object keeps its conn */
+
+static void set_listening(struct web *web, bool on)
+{
+    for (size_t i = 0; i < web->n_listeners; i++)
+        on ? evconnlistener_enable(web->listener[i]) : evconnlistener_disable(web->listener[i]);
+    web->listening = on;
+}
+
+/* OpenSSL calls it when the SSL object is freed, whatever was the reason: the one end of a conn.
+ * Its exchange has heard from evhttp (exchange.c) before. */
+static void conn_free(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int index, long argl, void *argp)
+{
+    struct conn *conn = ptr;
+    (void)parent, (void)ad, (void)index, (void)argl, (void)argp;
+    if (conn == NULL)
+        return;
+    struct web *web = conn->web;
+    if (conn->deadline != NULL)
+        event_free(conn->deadline);
+    free(conn);
+    web->n_conns--;
+    if (!web->listening && !web->stopping)
+        set_listening(web, true);
+}
+
+enum sp_err conn_init(struct web *web)
+{
+    struct rlimit limit;
+    conn_index = SSL_get_ex_new_index(0, NULL, NULL, NULL, conn_free);
+    web->max_conns = WEB_MAX_CONNECTIONS;
+    if (getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur < web->max_conns + 64)
+        web->max_conns = limit.rlim_cur > 128 ? limit.rlim_cur - 64 : 64;
+    return conn_index >= 0 ? SP_OK : SP_ERR_CRYPTO;
+}
+
+static void on_deadline(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    conn_drop(arg);
+}
+
+static struct conn *conn_new(struct web *web, SSL *ssl)
+{
+    struct conn *conn = calloc(1, sizeof(*conn));
+    if (conn == NULL)
+        return NULL;
+    conn->web = web;
+    conn->deadline = evtimer_new(web->role->base, on_deadline, conn);
+    if (conn->deadline == NULL || SSL_set_ex_data(ssl, conn_index, conn) != 1) {
+        if (conn->deadline != NULL)
+            event_free(conn->deadline);
+        free(conn);
+        return NULL;
+    }
+    web->n_conns++;
+    return conn;
+}
+
+static void await_request(struct conn *conn)
+{
+    struct web *web = conn->web;
+    conn_deadline(conn,
+                  web->n_conns > web->max_conns / 2 ? WEB_DEADLINE_CROWDED : WEB_DEADLINE_REQUEST);
+}
+
+/* Never returns NULL, which evhttp would take for a wish for plain text: out of memory is the end
+ * of the process, and the tree starts anew. */
+struct bufferevent *conn_accept(struct event_base *base, void *arg)
+{
+    struct web *web = arg;
+    SSL *ssl = SSL_new(web->tls);
+    struct conn *conn = ssl != NULL ? conn_new(web, ssl) : NULL;
+    if (conn != NULL)
+        conn->bev = bufferevent_openssl_socket_new(base, -1, ssl, BUFFEREVENT_SSL_ACCEPTING,
+                                                   BEV_OPT_CLOSE_ON_FREE);
+    if (conn == NULL || conn->bev == NULL) {
+        role_log("out of memory");
+        _exit(71);
+    }
+    bufferevent_openssl_set_allow_dirty_shutdown(conn->bev, 1);
+    /* While an answer is written evhttp reads on, without looking: bound what it piles up. It
+     * needs a whole body in the buffer, no more. */
+    bufferevent_setwatermark(conn->bev, EV_READ, 0, WEB_MAX_HEADERS + WEB_MAX_BODY);
+    await_request(conn);
+    if (web->n_conns >= web->max_conns)
+        set_listening(web, false);
+    return conn->bev;
+}
+
+struct conn *conn_of(struct evhttp_request *req)
+{
+    struct evhttp_connection *evcon = evhttp_request_get_connection(req);
+    if (evcon == NULL)
+        return NULL;
+    SSL *ssl = bufferevent_openssl_get_ssl(evhttp_connection_get_bufferevent(evcon));
+    return SSL_get_ex_data(ssl, conn_index);
+}
+
+void conn_deadline(struct conn *conn, int seconds)
+{
+    struct timeval tv = {.tv_sec = seconds};
+    event_add(conn->deadline, &tv);
+}
+
+void conn_drop(struct conn *conn)
+{
+    event_del(conn->deadline);
+    bufferevent_trigger_event(conn->bev, BEV_EVENT_READING | BEV_EVENT_TIMEOUT,
+                              BEV_TRIG_DEFER_CALLBACKS);
+}
+
+void conn_add_headers(struct evhttp_request *req, const char *type)
+{
+    static const struct {
+        const char *name, *value;
+    } always[] = {
+        {"Cache-Control", "no-store"},
+        {"X-Content-Type-Options", "nosniff"},
+        {"Strict-Transport-Security", "max-age=31536000"},
+        {"Referrer-Policy", "no-referrer"},
+        {"Content-Security-Policy", "default-src 'none'; frame-ancestors 'none'"},
+    };
+    struct evkeyvalq *headers = evhttp_request_get_output_headers(req);
+    for (size_t i = 0; i < sizeof(always) / sizeof(always[0]); i++)
+        evhttp_add_header(headers, always[i].name, always[i].value);
+    if (type != NULL)
+        evhttp_add_header(headers, "Content-Type", type);
+}
+
+/* The answer is with the client; the connection waits for its next request. */
+static void on_complete(struct evhttp_request *req, void *arg)
+{
+    (void)req;
+    await_request(arg);
+}
+
+void conn_finishing(struct evhttp_request *req, struct conn *conn)
+{
+    evhttp_request_set_on_complete_cb(req, on_complete, conn);
+    conn_deadline(conn, WEB_DEADLINE_BLOCK);
+}
+
+void conn_answer(struct evhttp_request *req, int code, const char *type, struct evbuffer *body)
+{
+    struct conn *conn = conn_of(req);
+    if (conn == NULL) {
+        evhttp_request_free(req);
+        return;
+    }
+    conn_add_headers(req, type);
+    if (evhttp_request_get_command(req) == EVHTTP_REQ_HEAD && body != NULL) {
+        char length[32];
+        snprintf(length, sizeof(length), "%zu", evbuffer_get_length(body));
+        evhttp_add_header(evhttp_request_get_output_headers(req), "Content-Length", length);
+        body = NULL;
+    }
+    if (conn->web->stopping)
+        evhttp_add_header(evhttp_request_get_output_headers(req), "Connection", "close");
+    conn_finishing(req, conn);
+    evhttp_send_reply(req, code, NULL, body);
+}
+
+void conn_answer_error(struct evhttp_request *req, int code, const char *text)
+{
+    char json[256];
+    size_t len;
+    struct evbuffer *body = evbuffer_new();
+    if (error_json(text, json, sizeof(json), &len) == SP_OK && body != NULL)
+        evbuffer_add(body, json, len);
+    conn_answer(req, code, "application/json", body);
+    if (body != NULL)
+        evbuffer_free(body);
+}

@@ -1,0 +1,266 @@
+/* One request: checked before anything is asked of the store, answered once, and ended in one
+ * place whatever comes first: the answer, or the end of its connection. Clients are hostile. */
+#include "daemon/web/web.h"
+
+#include <event2/buffer.h>
+#include <event2/keyvalq_struct.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+static const struct outcome common[] = {
+    {SP_ERR_FORMAT, 400, "malformed request"},
+    {SP_ERR_LIMIT, 400, "over a limit"},
+    {SP_ERR_AUTH, 401, "no session, or it is over"},
+    {SP_ERR_EXPIRED, 401, "no session, or it is over"},
+    {SP_ERR_DENIED, 403, "not allowed"},
+    {SP_ERR_NOT_FOUND, 404, "not found"},
+    {SP_ERR_EXISTS, 409, "exists already"},
+    {SP_ERR_STATE, 409, "not now"},
+    {SP_ERR_NO_SPACE, 503, "busy, try again"},
+    {SP_ERR_MEMORY, 503, "busy, try again"},
+    {SP_ERR_PEER, 503, "busy, try again"},
+    {0, 0, NULL},
+};
+
+static const struct outcome *find_outcome(const struct outcome *list, enum sp_err err)
+{
+    for (; list != NULL && list->code != 0; list++)
+        if (list->status == err)
+            return list;
+    return NULL;
+}
+
+static const struct outcome *outcome_of(const struct route *route, enum sp_err err)
+{
+    static const struct outcome unknown = {SP_ERR_SYSTEM, 500, "internal error"};
+    const struct outcome *o = find_outcome(route->outcomes, err);
+    if (o == NULL)
+        o = find_outcome(common, err);
+    return o != NULL ? o : &unknown;
+}
+
+/* --- the end --- */
+
+struct evhttp_request *exchange_end(struct exchange *x)
+{
+    struct evhttp_request *req = x->req;
+    if (x->conn != NULL)
+        x->conn->exchange = NULL;
+    if (x->ask != NULL)
+        x->ask->exchange = NULL;
+    if (x->waiting)
+        TAILQ_REMOVE(&x->web->waiting, x, next);
+    if (x->gathered != NULL)
+        evbuffer_free(x->gathered);
+    x->web->n_exchanges--;
+    sodium_memzero(x, sizeof(*x));
+    free(x);
+    return req;
+}
+
+void exchange_gone(struct exchange *x)
+{
+    struct evhttp_request *req = exchange_end(x);
+    /* evhttp has let go of a request that we were working on, and keeps any other. */
+    if (evhttp_request_get_connection(req) == NULL)
+        evhttp_request_free(req);
+}
+
+static void on_close(struct evhttp_connection *evcon, void *arg)
+{
+    struct conn *conn = arg;
+    (void)evcon;
+    if (conn->exchange != NULL)
+        exchange_gone(conn->exchange);
+}
+
+void exchange_answer(struct exchange *x, int code, const char *type, struct evbuffer *body)
+{
+    conn_answer(exchange_end(x), code, type, body);
+    if (body != NULL)
+        evbuffer_free(body);
+}
+
+static void refuse(struct evhttp_request *req, const struct outcome *o)
+{
+    struct evkeyvalq *headers = evhttp_request_get_output_headers(req);
+    if (o->code == 401) /* RFC 9110 15.5.2 */
+        evhttp_add_header(headers, "WWW-Authenticate", "Sealpost-Session");
+    if (o->code == 503)
+        evhttp_add_header(headers, "Retry-After", "2");
+    conn_answer_error(req, o->code, o->text);
+}
+
+void exchange_fail(struct exchange *x, enum sp_err err)
+{
+    const struct outcome *o = outcome_of(x->route, err);
+    if (o->code == 503)
+        x->web->n_busy++;
+    if (x->streaming)
+        conn_drop(x->conn); /* half an answer is out: what is missing must be seen */
+    else
+        refuse(exchange_end(x), o);
+}
+
+/* --- the beginning --- */
+
+static size_t count_header(const struct evkeyvalq *headers, const char *name)
+{
+    size_t n = 0;
+    const struct evkeyval *h;
+    TAILQ_FOREACH(h, headers, next)
+    {
+        n += strcasecmp(h->key, name) == 0;
+    }
+    return n;
+}
+
+/* Framing that two readers could understand in two ways (RFC 9112 6.1, 6.3, request smuggling). */
+static bool framing_is_plain(struct evhttp_request *req)
+{
+    const struct evkeyvalq *headers = evhttp_request_get_input_headers(req);
+    size_t lengths = count_header(headers, "Content-Length");
+    size_t codings = count_header(headers, "Transfer-Encoding");
+    return lengths + codings <= 1 && count_header(headers, "Host") <= 1 &&
+           count_header(headers, "Authorization") <= 1;
+}
+
+static const char *method_name(unsigned method)
+{
+    switch (method) {
+    case EVHTTP_REQ_GET:
+        return "GET, HEAD";
+    case EVHTTP_REQ_POST:
+        return "POST";
+    default:
+        return "DELETE";
+    }
+}
+
+/* Not the method, but the path: says what it can do. */
+static void answer_methods(struct evhttp_request *req, const char *path, size_t len)
+{
+    char allow[64] = "";
+    size_t at = 0;
+    struct path_args args;
+    const struct route *route;
+    for (size_t i = 0; (route = route_at(i)) != NULL; i++) {
+        if (!path_match(route->pattern, path, len, &args))
+            continue;
+        int n = snprintf(allow + at, sizeof(allow) - at, "%s%s", at > 0 ? ", " : "",
+                         method_name(route->method));
+        at += n > 0 && (size_t)n < sizeof(allow) - at ? (size_t)n : 0;
+    }
+    if (at == 0) {
+        conn_answer_error(req, 404, "not found");
+        return;
+    }
+    evhttp_add_header(evhttp_request_get_output_headers(req), "Allow", allow);
+    conn_answer_error(req, 405, "no such method here");
+}
+
+static const struct route *find_route(unsigned method, const char *path, size_t len,
+                                      struct path_args *args)
+{
+    const struct route *route;
+    for (size_t i = 0; (route = route_at(i)) != NULL; i++)
+        if (route->method == method && path_match(route->pattern, path, len, args))
+            return route;
+    return NULL;
+}
+
+static void start(struct exchange *x)
+{
+    uint8_t buf[ASK_MAX];
+    struct evbuffer *input = evhttp_request_get_input_buffer(x->req);
+    size_t len = evbuffer_get_length(input);
+    const uint8_t *bytes = len > 0 ? evbuffer_pullup(input, -1) : NULL;
+    if (len > x->route->body_max || (len > 0 && bytes == NULL)) {
+        conn_answer_error(exchange_end(x), 413, "body too large");
+        return;
+    }
+    struct wire_in body = wire_in(len > 0 ? (const void *)bytes : "", len);
+    struct wire_out frame = ask_frame(x, buf, sizeof(buf));
+    bool answers = x->route->ask == 0;
+    enum sp_err err = x->route->start(x, &body, &frame);
+    if (answers && err == SP_OK)
+        return; /* and x is gone */
+    if (err == SP_OK && !wire_in_done(&body))
+        err = SP_ERR_FORMAT;
+    if (err == SP_OK)
+        err = ask_send(x, &frame);
+    sodium_memzero(buf, sizeof(buf));
+    if (err == SP_ERR_FORMAT) /* of the request; the route's words are for the store's replies */
+        conn_answer_error(exchange_end(x), 400, "malformed request");
+    else if (err != SP_OK)
+        exchange_fail(x, err);
+}
+
+static struct exchange *exchange_new(struct conn *conn, struct evhttp_request *req)
+{
+    struct exchange *x = calloc(1, sizeof(*x));
+    if (x == NULL)
+        return NULL;
+    x->web = conn->web;
+    x->web->n_exchanges++;
+    x->conn = conn;
+    x->req = req;
+    conn->exchange = x;
+    return x;
+}
+
+/* Looks the request up in the table; SP_OK when all that can be checked here is in order. *route
+ * stays NULL when there is none. */
+static enum sp_err classify(struct exchange *x, const char **path, size_t *path_len)
+{
+    const char *query;
+    unsigned method = evhttp_request_get_command(x->req);
+    *path = evhttp_request_get_uri(x->req);
+    *path_len = 0;
+    if (!framing_is_plain(x->req))
+        return SP_ERR_FORMAT;
+    enum sp_err err = target_split(*path, path_len, &query);
+    if (err != SP_OK)
+        return err;
+    x->head = method == EVHTTP_REQ_HEAD;
+    x->route = find_route(x->head ? EVHTTP_REQ_GET : method, *path, *path_len, &x->args);
+    if (x->route == NULL)
+        return SP_ERR_NOT_FOUND;
+    err = query_parse(query, x->route->query, &x->query);
+    if (err == SP_OK && x->route->token)
+        err = auth_parse(
+            evhttp_find_header(evhttp_request_get_input_headers(x->req), "Authorization"),
+            x->token);
+    return err;
+}
+
+void exchange_begin(struct evhttp_request *req, void *arg)
+{
+    struct web *web = arg;
+    struct conn *conn = conn_of(req);
+    const char *path;
+    size_t path_len;
+    struct exchange *x = conn != NULL ? exchange_new(conn, req) : NULL;
+    if (x == NULL) {
+        conn_answer_error(req, 503, "busy, try again");
+        return;
+    }
+    web->n_requests++;
+    conn_deadline(conn, WEB_DEADLINE_STORE);
+    evhttp_connection_set_closecb(evhttp_request_get_connection(req), on_close, conn);
+    enum sp_err err = classify(x, &path, &path_len);
+    if (err == SP_OK) {
+        start(x);
+    } else if (err == SP_ERR_NOT_FOUND) {
+        answer_methods(exchange_end(x), path, path_len);
+    } else {
+        if (err !=
+            SP_ERR_AUTH) /* what follows on the connection cannot be trusted to be a request */
+            evhttp_add_header(evhttp_request_get_output_headers(req), "Connection", "close");
+        exchange_end(x);
+        refuse(req, err == SP_ERR_LIMIT ? &(struct outcome){err, 414, "target too long"}
+                                        : find_outcome(common, err));
+    }
+}

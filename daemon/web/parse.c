@@ -1,0 +1,257 @@
+/* The parsers of the web role. All text comes from clients and is hostile; the caller is trusted.
+ * Strict on purpose: what is not exactly of the form in docs/api.md does not exist. */
+#include "daemon/web/parse.h"
+
+#include "envelope/link.h"
+
+#include <jansson.h>
+#include <sodium.h>
+#include <string.h>
+#include <strings.h>
+
+enum sp_err target_split(const char *target, size_t *path_len, const char **query)
+{
+    *path_len = 0;
+    *query = NULL;
+    size_t len = strnlen(target, PARSE_MAX_TARGET + 1);
+    if (len > PARSE_MAX_TARGET)
+        return SP_ERR_LIMIT;
+    if (target[0] != '/')
+        return SP_ERR_FORMAT; /* absolute, authority and asterisk forms are for proxies */
+    for (size_t i = 0; i < len; i++)
+        if (target[i] <= ' ' || target[i] > '~' || target[i] == '#')
+            return SP_ERR_FORMAT;
+    const char *mark = memchr(target, '?', len);
+    *path_len = mark != NULL ? (size_t)(mark - target) : len;
+    *query = mark != NULL ? mark + 1 : NULL;
+    return SP_OK;
+}
+
+static int hex_value(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}
+
+/* Decimal digits alone, no leading zeros, at most max. */
+static bool parse_number(const char *text, size_t len, uint64_t max, uint64_t *out)
+{
+    uint64_t v = 0;
+    *out = 0;
+    if (len == 0 || len > 20 || (len > 1 && text[0] == '0'))
+        return false;
+    for (size_t i = 0; i < len; i++) {
+        if (text[i] < '0' || text[i] > '9')
+            return false;
+        unsigned digit = (unsigned)(text[i] - '0');
+        if (v > (max - digit) / 10 || digit > max)
+            return false;
+        v = v * 10 + digit;
+    }
+    *out = v;
+    return true;
+}
+
+static bool take_id(const char *s, size_t len, struct path_args *args)
+{
+    if (len != 2 * sizeof(args->id))
+        return false;
+    for (size_t i = 0; i < sizeof(args->id); i++) {
+        int high = hex_value(s[2 * i]), low = hex_value(s[2 * i + 1]);
+        if (high < 0 || low < 0)
+            return false;
+        args->id[i] = (uint8_t)(high << 4 | low);
+    }
+    return true;
+}
+
+static bool take_piece(const char *s, size_t len, struct path_args *args)
+{
+    uint64_t v;
+    if (!parse_number(s, len, UINT16_MAX, &v))
+        return false;
+    args->piece = (uint16_t)v;
+    return true;
+}
+
+/* Whether it is UTF-8, and of which form an address must be, is for the store to say. */
+static bool take_address(const char *s, size_t len, struct path_args *args)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < len; i++, n++) {
+        int c = (unsigned char)s[i];
+        if (c == '%') {
+            int high = i + 2 < len ? hex_value(s[i + 1]) : -1;
+            int low = i + 2 < len ? hex_value(s[i + 2]) : -1;
+            if (high < 0 || low < 0)
+                return false;
+            c = high << 4 | low;
+            i += 2;
+        }
+        if (c < 0x20 || c == 0x7f || n == sizeof(args->address))
+            return false;
+        args->address[n] = (char)c;
+    }
+    args->address_len = (uint16_t)n;
+    return n > 0;
+}
+
+static const struct placeholder {
+    const char *name;
+    bool (*take)(const char *s, size_t len, struct path_args *args);
+} placeholders[] = {
+    {"{id}", take_id},
+    {"{piece}", take_piece},
+    {"{address}", take_address},
+};
+
+static bool segment_match(const char *want, size_t want_len, const char *got, size_t got_len,
+                          struct path_args *args)
+{
+    for (size_t i = 0; i < sizeof(placeholders) / sizeof(placeholders[0]); i++)
+        if (strlen(placeholders[i].name) == want_len &&
+            memcmp(placeholders[i].name, want, want_len) == 0)
+            return placeholders[i].take(got, got_len, args);
+    return want_len == got_len && memcmp(want, got, got_len) == 0;
+}
+
+static size_t segment_length(const char *s, size_t len)
+{
+    const char *slash = memchr(s, '/', len);
+    return slash != NULL ? (size_t)(slash - s) : len;
+}
+
+bool path_match(const char *pattern, const char *path, size_t len, struct path_args *args)
+{
+    size_t pattern_len = strlen(pattern);
+    *args = (struct path_args){0};
+    while (pattern_len > 0 && len > 0) {
+        if (*pattern != '/' || *path != '/')
+            return false;
+        pattern++, pattern_len--;
+        path++, len--;
+        size_t want = segment_length(pattern, pattern_len);
+        size_t got = segment_length(path, len);
+        if (got == 0 || !segment_match(pattern, want, path, got, args))
+            return false;
+        pattern += want, pattern_len -= want;
+        path += got, len -= got;
+    }
+    return pattern_len == 0 && len == 0;
+}
+
+static bool query_pair(const char *pair, size_t len, unsigned allowed, unsigned *seen,
+                       struct query *out)
+{
+    const char *equals = memchr(pair, '=', len);
+    size_t key = equals != NULL ? (size_t)(equals - pair) : 0;
+    unsigned bit = 0;
+    if (key == 5 && memcmp(pair, "after", 5) == 0)
+        bit = QUERY_AFTER;
+    else if (key == 5 && memcmp(pair, "limit", 5) == 0)
+        bit = QUERY_LIMIT;
+    uint64_t v;
+    if (!(bit & allowed) || (*seen & bit) ||
+        !parse_number(equals + 1, len - key - 1, UINT64_MAX, &v))
+        return false;
+    *seen |= bit;
+    if (bit == QUERY_AFTER)
+        out->after = v;
+    else
+        out->limit = v < PARSE_LIST_MAX ? (uint32_t)v : PARSE_LIST_MAX - 1;
+    return out->limit > 0;
+}
+
+enum sp_err query_parse(const char *text, unsigned allowed, struct query *out)
+{
+    unsigned seen = 0;
+    *out = (struct query){.limit = PARSE_LIST_DEFAULT};
+    if (text == NULL)
+        return SP_OK;
+    for (size_t left = strlen(text);;) {
+        const char *amp = memchr(text, '&', left);
+        size_t len = amp != NULL ? (size_t)(amp - text) : left;
+        if (!query_pair(text, len, allowed, &seen, out))
+            return SP_ERR_FORMAT;
+        if (amp == NULL)
+            return SP_OK;
+        text += len + 1;
+        left -= len + 1;
+    }
+}
+
+struct range range_parse(const char *header)
+{
+    struct range none = {.kind = RANGE_NONE}, r = none;
+    if (header == NULL || strncasecmp(header, "bytes=", 6) != 0)
+        return none;
+    const char *first = header + 6;
+    const char *dash = strchr(first, '-');
+    if (dash == NULL)
+        return none;
+    size_t first_len = (size_t)(dash - first), last_len = strlen(dash + 1);
+    if (first_len == 0) {
+        r.kind = RANGE_SUFFIX;
+        return parse_number(dash + 1, last_len, UINT64_MAX, &r.first) ? r : none;
+    }
+    if (!parse_number(first, first_len, UINT64_MAX, &r.first))
+        return none;
+    r.kind = last_len == 0 ? RANGE_FROM : RANGE_CLOSED;
+    if (last_len > 0 &&
+        (!parse_number(dash + 1, last_len, UINT64_MAX, &r.last) || r.last < r.first))
+        return none;
+    return r;
+}
+
+enum sp_err range_apply(const struct range *range, uint64_t total, uint64_t *first, uint64_t *count)
+{
+    *first = 0;
+    *count = total;
+    if (range->kind == RANGE_NONE)
+        return SP_OK;
+    if (range->kind == RANGE_SUFFIX) {
+        *count = range->first < total ? range->first : total;
+        *first = total - *count;
+        return *count > 0 ? SP_OK : SP_ERR_NOT_FOUND;
+    }
+    *count = 0;
+    if (range->first >= total)
+        return SP_ERR_NOT_FOUND;
+    *first = range->first;
+    *count = total - *first;
+    if (range->kind == RANGE_CLOSED && range->last - range->first < *count)
+        *count = range->last - range->first + 1;
+    return SP_OK;
+}
+
+enum sp_err auth_parse(const char *header, uint8_t token[PARSE_TOKEN])
+{
+    static const char scheme[] = "Sealpost-Session ";
+    const size_t n = sizeof(scheme) - 1;
+    sodium_memzero(token, PARSE_TOKEN);
+    if (header == NULL || strncasecmp(header, scheme, n) != 0 ||
+        b64u_decode(header + n, strlen(header + n), token, PARSE_TOKEN) != SP_OK) {
+        sodium_memzero(token, PARSE_TOKEN);
+        return SP_ERR_AUTH;
+    }
+    return SP_OK;
+}
+
+enum sp_err error_json(const char *text, char *out, size_t cap, size_t *len)
+{
+    *len = 0;
+    json_t *object = json_pack("{s:s}", "error", text);
+    if (object == NULL)
+        return SP_ERR_FORMAT;
+    size_t n = json_dumpb(object, out, cap, 0);
+    json_decref(object);
+    if (n == 0 || n > cap)
+        return SP_ERR_LIMIT;
+    *len = n;
+    return SP_OK;
+}

@@ -1,0 +1,67 @@
+/* Everything that this server answers, and with which codes it refuses: docs/api.md as a table. */
+#include "daemon/web/web.h"
+
+#include "envelope/sigchain.h"
+
+/* An unknown address, a wrong code: not told apart, so that addresses cannot be tried. */
+static const struct outcome enroll[] = {
+    {SP_ERR_AUTH, 403, "wrong address or code"},
+    {SP_ERR_DENIED, 403, "wrong address or code"},
+    {SP_ERR_NOT_FOUND, 403, "wrong address or code"},
+    {SP_ERR_EXPIRED, 410, "the code is over"},
+    {SP_ERR_EXISTS, 409, "enrolled already"},
+    {SP_ERR_FORMAT, 422, "the sigchain is refused"},
+    {SP_ERR_STATE, 422, "the sigchain is refused"},
+    {SP_ERR_LIMIT, 422, "the sigchain is refused"},
+    {0, 0, NULL},
+};
+
+static const struct outcome login[] = {
+    {SP_ERR_AUTH, 403, "login refused"},
+    {SP_ERR_DENIED, 403, "login refused"},
+    {SP_ERR_NOT_FOUND, 403, "login refused"},
+    {SP_ERR_EXPIRED, 403, "login refused"},
+    {0, 0, NULL},
+};
+
+/* A link that does not verify is SP_ERR_DENIED or SP_ERR_FORMAT here: SP_ERR_AUTH is the token's.
+ */
+static const struct outcome chain_add[] = {
+    {SP_ERR_STATE, 409, "does not follow the newest link"},
+    {SP_ERR_DENIED, 422, "the link is refused"},
+    {SP_ERR_FORMAT, 422, "the link is refused"},
+    {SP_ERR_LIMIT, 422, "the link is refused"},
+    {0, 0, NULL},
+};
+
+#define GET    EVHTTP_REQ_GET
+#define POST   EVHTTP_REQ_POST
+#define DELETE EVHTTP_REQ_DELETE
+#define TOKEN  true
+#define PUBLIC false
+
+#define LOGIN_BODY  (16u + 16u + 32u + 64u)
+#define ENROLL_BODY (2u + PARSE_MAX_ADDRESS + 2u + 64u + 4u + SIGCHAIN_MAX_WIRE)
+
+static const struct route table[] = {
+    {GET, "/healthz", PUBLIC, 0, 0, 0, start_health, NULL, NULL},
+    {GET, "/v1/info", PUBLIC, 0, 0, 0, start_info, NULL, NULL},
+    {POST, "/v1/enroll", PUBLIC, 0, ENROLL_BODY, SW_ENROLL, start_enroll, finish_octets, enroll},
+    {POST, "/v1/challenge", PUBLIC, 0, 0, SW_CHALLENGE, start_nothing, finish_octets, NULL},
+    {POST, "/v1/session", PUBLIC, 0, LOGIN_BODY, SW_LOGIN, start_login, finish_octets, login},
+    {DELETE, "/v1/session", TOKEN, 0, 0, SW_LOGOUT, start_nothing, finish_nothing, NULL},
+    {GET, "/v1/sigchain/{address}", TOKEN, QUERY_AFTER, 0, SW_CHAIN_GET, start_chain_get,
+     finish_chain_get, NULL},
+    {POST, "/v1/sigchain", TOKEN, 0, SIGCHAIN_MAX_WIRE, SW_CHAIN_ADD, start_chain_add,
+     finish_nothing, chain_add},
+    {GET, "/v1/mailbox", TOKEN, QUERY_AFTER | QUERY_LIMIT, 0, SW_LIST, start_list, finish_list,
+     NULL},
+    {GET, "/v1/message/{id}", TOKEN, 0, 0, SW_MESSAGE, start_message, finish_message, NULL},
+    {DELETE, "/v1/message/{id}", TOKEN, 0, 0, SW_DELETE, start_message, finish_nothing, NULL},
+    {GET, "/v1/message/{id}/piece/{piece}", TOKEN, 0, 0, SW_PIECE, start_piece, finish_piece, NULL},
+};
+
+const struct route *route_at(size_t i)
+{
+    return i < sizeof(table) / sizeof(table[0]) ? &table[i] : NULL;
+}
