@@ -376,6 +376,11 @@ void ipc_deny(struct ipc_peer *peer, uint16_t type)
     peer->permitted &= ~(UINT64_C(1) << i);
 }
 
+void ipc_permit_only(struct ipc_peer *peer, uint64_t rules)
+{
+    peer->permitted = rules;
+}
+
 void ipc_peer_pause(struct ipc_peer *peer, bool pause)
 {
     if (peer->ended)

@@ -82,6 +82,8 @@ int ipc_peer_socket(const struct ipc_peer *peer);
 /* Permits or denies one type from now on. Unknown types are a programming error: abort. */
 void ipc_permit(struct ipc_peer *peer, uint16_t type);
 void ipc_deny(struct ipc_peer *peer, uint16_t type);
+/* Permits exactly these: bit i stands for the i-th rule. */
+void ipc_permit_only(struct ipc_peer *peer, uint64_t rules);
 /* Stops (true) or resumes reading from this peer, so that a slow reader slows its writer. */
 void ipc_peer_pause(struct ipc_peer *peer, bool pause);
 /* The loop of a role: runs events until event_base_loopexit or _loopbreak. After each turn (all

@@ -40,7 +40,7 @@ enum {
                   an attachment begins; SE_SEALs of stream 1 belong to it until its last */
     SE_SEAL,   /* u8 stream (0 body, 1 attachment), u8 last, u32 bytes at slot WORK */
     SE_FINISH, /* u32 bytes of the body's tail at slot WORK, u32 window high-water mark,
-                  u64 plaintext microseconds, b16 queue id: seal, store, answer */
+                  u64 plaintext microseconds: seal, store, answer */
     SE_ABORT,  /* b16 why (a word for the audit log): drop all of it */
     SE_RCPT_REPLY = 0x0380, /* status: OK, NOT_FOUND, NO_KEY, NO_SPACE, LIMIT, SYSTEM */
     SE_SLOT,                /* status (+fd the first time in a session) */

@@ -19,6 +19,9 @@ void lockmem_wipe(void *at, size_t len);
  * errno). *got: what was chosen. Call once, first. */
 enum sp_err lockmem_init(enum lockmem_kind want, enum lockmem_kind *got);
 
+/* Bytes that this process may lock in all, as its limits and capabilities stand. */
+size_t lockmem_limit(void);
+
 /* A region that this process alone has (its descriptor is closed again). size is rounded up to
  * pages. Zeroed, every page populated. Ended by lockmem_free, which wipes first. */
 enum sp_err lockmem_alloc(size_t size, void **out);

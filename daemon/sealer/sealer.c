@@ -1,0 +1,189 @@
+/* The sealer: encrypts for the recipients' newest PUKs what SMTP sessions put into shared locked
+ * slots. Sessions are not trusted at all, their parent is believed about which of them are dead,
+ * the store about PUKs. Holds plaintext 48 KiB at a time, and message keys while a message lasts.
+ */
+#include "daemon/sealer/sealer.h"
+#include "daemon/tls.h"
+#include "sandbox/lockmem.h"
+
+#include <event2/event.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <unistd.h>
+
+#define SLOTS_AT_START 8u
+#define HEAP_LARGE     (24u * 1024u * 1024u)
+#define HEAP_SMALL     (2u * 1024u * 1024u)
+
+static struct sealer sealer;
+
+/* --- slots --- */
+
+static enum sp_err grow_pool(struct sealer *s)
+{
+    struct slot *slot = calloc(1, sizeof(*slot));
+    void *at;
+    if (slot == NULL || s->n_slots == s->max_slots ||
+        lockmem_create(SLOT_SIZE, &slot->fd, &at) != SP_OK) {
+        free(slot);
+        return SP_ERR_NO_SPACE;
+    }
+    slot->at = at;
+    s->n_slots++;
+    SLIST_INSERT_HEAD(&s->free_slots, slot, next);
+    return SP_OK;
+}
+
+struct slot *slot_take(struct sealer *s)
+{
+    if (SLIST_EMPTY(&s->free_slots) && grow_pool(s) != SP_OK)
+        return NULL;
+    struct slot *slot = SLIST_FIRST(&s->free_slots);
+    SLIST_REMOVE_HEAD(&s->free_slots, next);
+    return slot;
+}
+
+/* A slot goes back only when its process is dead: until then it may still have it mapped, and would
+ * see the next session's mail. */
+void session_release(struct session *x)
+{
+    struct sealer *s = x->sealer;
+    if (x->peer != NULL || !x->process_gone || x->asked_store)
+        return;
+    session_forget(x);
+    if (x->slot != NULL) {
+        lockmem_wipe(x->slot->at, SLOT_SIZE);
+        SLIST_INSERT_HEAD(&s->free_slots, x->slot, next);
+    }
+    LIST_REMOVE(x, next);
+    s->n_sessions--;
+    free(x->recipients);
+    free(x);
+}
+
+/* --- the edge to the smtp parent --- */
+
+static enum sp_err on_session(void *ctx, struct ipc_peer *peer, struct ipc_frame *f)
+{
+    struct sealer *s = ctx;
+    size_t len;
+    uint32_t id = wire_get_u32(&f->body);
+    (void)peer;
+    if (wire_get_b16(&f->body, 64, &len) == NULL)
+        return SP_ERR_FORMAT;
+    enum sp_err err = session_start(s, id, f->fd);
+    if (err == SP_OK)
+        f->fd = -1;
+    return err;
+}
+
+static enum sp_err on_session_gone(void *ctx, struct ipc_peer *peer, struct ipc_frame *f)
+{
+    struct sealer *s = ctx;
+    struct session *x;
+    uint32_t id = wire_get_u32(&f->body);
+    (void)peer;
+    LIST_FOREACH(x, &s->sessions, next)
+    if (x->id == id) {
+        x->process_gone = true;
+        session_release(x);
+        break;
+    }
+    return SP_OK;
+}
+
+static const struct ipc_rule smtp_table[] = {
+    {SP_SESSION, true, false, 6, 80, on_session},
+    {SP_SESSION_GONE, false, false, 4, 4, on_session_gone},
+};
+
+static void on_smtp_gone(void *ctx, struct ipc_peer *peer, enum sp_err why)
+{
+    (void)ctx;
+    ipc_peer_free(peer);
+    sealer.smtp = NULL;
+    if (why != SP_ERR_PEER)
+        _exit(1);
+}
+
+static const struct ipc_rules smtp_rules = {smtp_table, 2, UINT64_MAX, on_smtp_gone};
+
+/* --- role --- */
+
+static enum lockmem_kind wanted(const struct config *config)
+{
+    static const enum lockmem_kind kinds[] = {[LOCK_BEST] = LOCKMEM_NONE,
+                                              [LOCK_SECRETMEM] = LOCKMEM_SECRET,
+                                              [LOCK_MLOCK] = LOCKMEM_MLOCK};
+    return kinds[config->memory_lock];
+}
+
+static enum lockmem_kind lock_kind;
+
+/* What the system lets us lock decides how many slots there can be. */
+static enum sp_err prepare_memory(struct sealer *s)
+{
+    size_t limit = lockmem_limit();
+    size_t heap = limit >= 4u * HEAP_LARGE ? HEAP_LARGE : HEAP_SMALL;
+    size_t others = heap + SEALING_MAX_ENVELOPE + 65536u;
+    s->max_slots = limit > others ? (limit - others) / (SLOT_SIZE + 8192u) : 0;
+    if (s->max_slots > s->role->config->max_sessions)
+        s->max_slots = s->role->config->max_sessions;
+    enum sp_err err = s->max_slots > 0 ? lockheap_init(heap, 0) : SP_ERR_MEMORY;
+    if (err == SP_OK)
+        err = tls_use_lockheap();
+    return err;
+}
+
+static enum sp_err prepare(struct role *role)
+{
+    struct sealer *s = &sealer;
+    s->role = role;
+    role->state = s;
+    LIST_INIT(&s->sessions);
+    TAILQ_INIT(&s->waiting);
+    SLIST_INIT(&s->free_slots);
+    enum sp_err err = lockmem_init(wanted(role->config), &lock_kind);
+    if (err == SP_OK)
+        err = prepare_memory(s);
+    if (err == SP_OK)
+        err = sealing_init();
+    for (size_t i = 0; err == SP_OK && i < SLOTS_AT_START && i < s->max_slots; i++)
+        err = grow_pool(s);
+    if (err == SP_OK)
+        err = ring_create(&s->ring);
+    return err;
+}
+
+static enum sp_err run(struct role *role)
+{
+    struct sealer *s = role->state;
+    s->smtp = ipc_peer_new(role->base, ROLE_FD(ROLE_SMTP), &smtp_rules, s);
+    return s->smtp != NULL ? store_edge_start(s) : SP_ERR_MEMORY;
+}
+
+static void put_number(struct wire_out *pairs, const char *name, uint64_t value)
+{
+    char text[24];
+    snprintf(text, sizeof(text), "%llu", (unsigned long long)value);
+    wire_put_str(pairs, name);
+    wire_put_str(pairs, text);
+}
+
+static void status(struct role *role, struct wire_out *pairs)
+{
+    struct sealer *s = role->state;
+    wire_put_str(pairs, "memory_lock");
+    wire_put_str(pairs, lock_kind == LOCKMEM_SECRET ? "memfd_secret" : "memfd and mlock");
+    put_number(pairs, "sessions", s->n_sessions);
+    put_number(pairs, "messages_sealed", s->messages);
+    put_number(pairs, "bytes_sealed", s->sealed_bytes);
+    put_number(pairs, "slots", s->n_slots);
+    put_number(pairs, "slots_most", s->max_slots);
+    put_number(pairs, "locked_heap_most_used", lockheap_used());
+}
+
+const struct role_ops sealer_role = {
+    .id = ROLE_SEALER, .name = "sealer", .prepare = prepare, .run = run, .status = status};
