@@ -74,6 +74,11 @@ static const struct {
     {"system call filter", step_filter},
 };
 
+const char *step_name(size_t i)
+{
+    return i < sizeof(steps) / sizeof(*steps) ? steps[i].name : NULL;
+}
+
 enum sp_err sandbox_enter(const struct policy *row, const struct cage *cage, const char **step)
 {
     *step = "policy";

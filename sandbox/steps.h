@@ -22,6 +22,9 @@ enum sp_err step_landlock(const struct policy *row, const struct cage *cage);
 enum sp_err step_prepare(const struct policy *row, const struct cage *cage);
 enum sp_err step_filter(const struct policy *row, const struct cage *cage);
 
+/* The names of the layers in the order in which they go on; NULL past the end. */
+const char *step_name(size_t i);
+
 /* The ABI of this kernel's Landlock; negative: there is none, errno says why. */
 int landlock_abi(void);
 /* Whether this process has MDWE. */

@@ -1,0 +1,150 @@
+/* Test build only: tries, from inside a cage, what a taken-over process would try. An action is one
+ * raw system call, so that a denial is that call's own. */
+#include "sandbox/sandbox.h"
+
+#ifdef SEALPOST_TEST
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/bpf.h>
+#include <linux/io_uring.h>
+#include <linux/keyctl.h>
+#include <linux/perf_event.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#define P(at) ((long)(intptr_t)(at))
+
+static _Alignas(4096) char page[4096];
+static struct stat st;
+static struct io_uring_params ring;
+static union bpf_attr map;
+static struct perf_event_attr counter = {.type = PERF_TYPE_SOFTWARE, .size = sizeof(counter)};
+static struct sockaddr_in loopback = {
+    .sin_family = AF_INET, .sin_port = 0x0900, .sin_addr.s_addr = 0x0100007f};
+static struct sockaddr_un journal = {.sun_family = AF_UNIX, .sun_path = "/run/systemd/journal"};
+static struct msghdr message = {.msg_name = &loopback, .msg_namelen = sizeof(loopback)};
+
+/* Where a call wants a socket it gets descriptor 3: every process of the tree has one there. */
+#define SOCKET 3
+
+static const struct action {
+    const char *name;
+    long nr, arg[6];
+} actions[] = {
+    /* files */
+    {"open", SYS_openat, {AT_FDCWD, P("/etc/passwd"), O_RDONLY}},
+    {"open-proc", SYS_openat, {AT_FDCWD, P("/proc/self/environ"), O_RDONLY}},
+    {"open-root", SYS_openat, {AT_FDCWD, P("/"), O_RDONLY | O_DIRECTORY}},
+    {"open-path", SYS_openat, {AT_FDCWD, P("/"), O_PATH | O_DIRECTORY}},
+    {"open-device", SYS_openat, {AT_FDCWD, P("/dev/mem"), O_RDWR}},
+    {"create", SYS_openat, {AT_FDCWD, P("/probe"), O_WRONLY | O_CREAT, 0600}},
+    {"read-state", SYS_openat, {AT_FDCWD, P("../../../../var/lib"), O_RDONLY | O_DIRECTORY}},
+    {"stat", SYS_newfstatat, {AT_FDCWD, P("/etc/passwd"), P(&st), 0}},
+    {"mkdir", SYS_mkdirat, {AT_FDCWD, P("/probe"), 0700}},
+    {"symlink", SYS_symlinkat, {P("/etc"), AT_FDCWD, P("/probe")}},
+    {"unlink", SYS_unlinkat, {AT_FDCWD, P("/probe"), 0}},
+    {"chmod", SYS_fchmodat, {AT_FDCWD, P("/"), 0777}},
+    {"chdir", SYS_chdir, {P("..")}},
+    {"chroot", SYS_chroot, {P("/")}},
+    {"mount", SYS_mount, {P("none"), P("/"), P("tmpfs"), 0, 0}},
+    /* network */
+    {"socket-inet", SYS_socket, {AF_INET, SOCK_STREAM, 0}},
+    {"socket-unix", SYS_socket, {AF_UNIX, SOCK_STREAM, 0}},
+    {"socket-netlink", SYS_socket, {AF_NETLINK, SOCK_RAW, 0}},
+    {"socketpair", SYS_socketpair, {AF_UNIX, SOCK_SEQPACKET, 0, P(page)}},
+    {"connect", SYS_connect, {SOCKET, P(&loopback), sizeof(loopback)}},
+    {"connect-unix", SYS_connect, {SOCKET, P(&journal), sizeof(journal)}},
+    {"connect-fastopen", SYS_sendmsg, {SOCKET, P(&message), MSG_FASTOPEN}},
+    {"sendto-address", SYS_sendto, {SOCKET, P(page), 1, 0, P(&loopback), sizeof(loopback)}},
+    {"bind", SYS_bind, {SOCKET, P(&loopback), sizeof(loopback)}},
+    {"listen", SYS_listen, {SOCKET, 1}},
+    {"accept", SYS_accept4, {SOCKET, 0, 0, 0}},
+    {"attach-filter", SYS_setsockopt, {SOCKET, SOL_SOCKET, SO_ATTACH_FILTER, 0, 0}},
+    /* code */
+    {"execve", SYS_execve, {P("/bin/true"), 0, 0}},
+    {"execveat", SYS_execveat, {AT_FDCWD, P("/bin/true"), 0, 0, 0}},
+    {"mmap-exec",
+     SYS_mmap,
+     {0, 4096, PROT_READ | PROT_WRITE | PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0}},
+    {"mprotect-exec", SYS_mprotect, {P(page), sizeof(page), PROT_READ | PROT_EXEC}},
+    /* processes */
+    {"fork", SYS_clone, {CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD, 0, 0, P(page)}},
+    {"vfork", SYS_clone, {SIGCHLD, 0, 0, 0}},
+    {"clone-newuser", SYS_clone, {CLONE_NEWUSER | SIGCHLD, 0, 0, 0}},
+    {"clone3", SYS_clone3, {0, 0}},
+    {"kill", SYS_kill, {-1, 0}},
+    {"kill-supervisor", SYS_tgkill, {1, 1, SIGKILL}},
+    {"ptrace", SYS_ptrace, {PTRACE_SEIZE, 1, 0, 0}},
+    {"process-vm-readv", SYS_process_vm_readv, {1, 0, 0, 0, 0, 0}},
+    {"pidfd-open", SYS_pidfd_open, {1, 0}},
+    {"pidfd-getfd", SYS_pidfd_getfd, {SOCKET, 0, 0}},
+    /* privilege */
+    {"setuid", SYS_setresuid, {0, 0, 0}},
+    {"setgroups", SYS_setgroups, {0, 0}},
+    {"unshare", SYS_unshare, {CLONE_NEWUSER}},
+    {"setns", SYS_setns, {SOCKET, 0}},
+    {"prctl-dumpable", SYS_prctl, {PR_SET_DUMPABLE, 1, 0, 0, 0}},
+    {"prlimit", SYS_prlimit64, {0, RLIMIT_CORE, P(page), 0}},
+    {"personality", SYS_personality, {0}},
+    /* the kernel's larger doors */
+    {"bpf", SYS_bpf, {BPF_MAP_CREATE, P(&map), sizeof(map)}},
+    {"io-uring", SYS_io_uring_setup, {1, P(&ring)}},
+    {"userfaultfd", SYS_userfaultfd, {O_CLOEXEC | 1 /* UFFD_USER_MODE_ONLY */}},
+    {"perf", SYS_perf_event_open, {P(&counter), 0, -1, -1, 0}},
+    {"keyctl", SYS_keyctl, {KEYCTL_GET_KEYRING_ID, KEY_SPEC_SESSION_KEYRING, 1}},
+    {"futex-requeue", SYS_futex, {P(page), 12 /* FUTEX_CMP_REQUEUE_PI */, 1, 0, 0, 0}},
+    {"module", SYS_finit_module, {SOCKET, P(""), 0}},
+};
+
+/* Only a fork can return 0 to someone else: the copy ends here. */
+static bool is_fork(const struct action *action)
+{
+    return action->nr == SYS_clone;
+}
+
+#ifdef __x86_64__
+/* The other ways into the kernel of this processor. Both must end the process: the filter knows
+ * calls by the number of one architecture only. */
+static int other_entry(const char *name)
+{
+    long result = 20; /* i386: getpid */
+    if (strcmp(name, "syscall-x32") == 0)
+        result = syscall(0x40000000 | SYS_getpid);
+    else
+        __asm__ volatile("int $0x80" : "+a"(result) : : "memory");
+    return result >= 0 ? 0 : ENOSYS;
+}
+#endif
+
+int sandbox_probe(const char *name)
+{
+    for (size_t i = 0; i < sizeof(actions) / sizeof(*actions); i++) {
+        const struct action *a = &actions[i];
+        if (strcmp(a->name, name) != 0)
+            continue;
+        const long *arg = a->arg;
+        long result = syscall(a->nr, arg[0], arg[1], arg[2], arg[3], arg[4], arg[5]);
+        if (result == 0 && is_fork(a))
+            _exit(0);
+        return result < 0 ? errno : 0;
+    }
+#ifdef __x86_64__
+    if (strcmp(name, "syscall-i386") == 0 || strcmp(name, "syscall-x32") == 0)
+        return other_entry(name);
+#endif
+    return -1;
+}
+
+#endif
