@@ -115,18 +115,38 @@ static bool is_fork(const struct action *action)
 }
 
 #ifdef __x86_64__
-/* The other ways into the kernel of this processor. Both must end the process: the filter knows
- * calls by the number of one architecture only. */
-static int other_entry(const char *name)
+/* The other two ways into the kernel of this processor, which count calls differently. */
+static long call_i386(void)
 {
-    long result = 20; /* i386: getpid */
-    if (strcmp(name, "syscall-x32") == 0)
-        result = syscall(0x40000000 | SYS_getpid);
-    else
-        __asm__ volatile("int $0x80" : "+a"(result) : : "memory");
-    return result >= 0 ? 0 : ENOSYS;
+    long result = 20; /* getpid */
+    __asm__ volatile("int $0x80" : "+a"(result) : : "memory");
+    return result;
+}
+
+static long call_x32(void)
+{
+    return syscall(0x40000000 | SYS_getpid);
 }
 #endif
+
+static const struct {
+    const char *name;
+    long (*call)(void);
+} entries[] = {
+#ifdef __x86_64__
+    {"syscall-i386", call_i386},
+    {"syscall-x32", call_x32},
+#endif
+    {NULL, NULL},
+};
+
+const char *sandbox_probe_name(size_t i)
+{
+    const size_t n = sizeof(actions) / sizeof(*actions);
+    if (i < n)
+        return actions[i].name;
+    return i - n < sizeof(entries) / sizeof(*entries) ? entries[i - n].name : NULL;
+}
 
 int sandbox_probe(const char *name)
 {
@@ -140,10 +160,10 @@ int sandbox_probe(const char *name)
             _exit(0);
         return result < 0 ? errno : 0;
     }
-#ifdef __x86_64__
-    if (strcmp(name, "syscall-i386") == 0 || strcmp(name, "syscall-x32") == 0)
-        return other_entry(name);
-#endif
+    for (size_t i = 0; entries[i].name != NULL; i++) {
+        if (strcmp(entries[i].name, name) == 0)
+            return entries[i].call() < 0 ? ENOSYS : 0;
+    }
     return -1;
 }
 

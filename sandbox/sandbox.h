@@ -67,5 +67,7 @@ enum sp_err sandbox_user_namespace(void);
  * "connect", "execve", "ptrace", "fork", "mmap-exec", "kill", "read-state", ...). Returns its
  * errno, 0 if it was allowed; or the process dies. -1: unknown name. */
 int sandbox_probe(const char *action);
+/* The name of action i, NULL past the end. */
+const char *sandbox_probe_name(size_t i);
 
 #endif
