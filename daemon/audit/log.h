@@ -55,6 +55,16 @@ bool audit_line_key(const struct audit_line *line, const char *name, uint8_t out
 enum sp_err audit_signed_bytes(const uint8_t prev[AUDIT_HASH], const char *head, size_t head_len,
                                uint8_t *out, size_t *len);
 
+/* Reads up to the next newline, which is not part of the line. *ended: it was there.
+ * SP_ERR_NOT_FOUND: the end of the file; SP_ERR_LIMIT: longer than cap; SP_ERR_SYSTEM. */
+enum sp_err audit_read_line(FILE *log, char *line, size_t cap, size_t *len, bool *ended);
+
+/* The key state file: two slots in blocks of their own, so that erasing one never touches the
+ * other: u64 generation (of the first key: 1; an empty slot: 0), Ed25519 seed, zeros. Generation g
+ * stands in slot g % 2. Both are in use only while a checkpoint is being written. */
+#define AUDIT_SLOT_SIZE   4096u
+#define AUDIT_SLOT_RECORD (8u + 32u)
+
 struct audit_report {
     uint64_t lines;       /* lines of text that were read */
     uint64_t events;      /* of those, good events: the seq of the last good one */

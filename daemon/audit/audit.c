@@ -1,0 +1,179 @@
+/* The audit role: takes events in from every other role, checks that they are theirs to report, and
+ * writes the log. The supervisor is trusted; every other role may have been taken over. What cannot
+ * be written ends this process, and the tree with it: what cannot be audited does not happen. */
+#include "daemon/audit/chain.h"
+#include "daemon/audit/events.h"
+#include "daemon/audit/schema.h"
+#include "daemon/role.h"
+#include "sandbox/lockmem.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define FD_SUPERVISOR_EDGE (FD_EXTRA + 0)
+#define FD_LOG             (FD_EXTRA + 1)
+#define FD_KEY             (FD_EXTRA + 2)
+#define EXIT_CANNOT_WRITE  74
+#define ELEMENTS(list)     (sizeof(list) / sizeof((list)[0]))
+
+static struct source {
+    unsigned reporter;
+    int fd;
+    const char *name;
+    struct ipc_peer *peer;
+} sources[] = {
+    {ROLE_SMTP, ROLE_FD(ROLE_SMTP), "smtp", NULL},
+    {ROLE_SEALER, ROLE_FD(ROLE_SEALER), "sealer", NULL},
+    {ROLE_STORE, ROLE_FD(ROLE_STORE), "store", NULL},
+    {ROLE_KEEPER, ROLE_FD(ROLE_KEEPER), "keeper", NULL},
+    {ROLE_WEB, ROLE_FD(ROLE_WEB), "web", NULL},
+    {ROLE_SUPERVISOR, FD_SUPERVISOR_EDGE, "the supervisor", NULL},
+};
+
+static struct audit {
+    struct role *role;
+    struct chain *chain;
+    struct event *timer;
+    bool stopping, due;
+} audit;
+
+static void must(enum sp_err err, const char *what)
+{
+    if (err == SP_OK)
+        return;
+    role_log("cannot write the %s: %s (%s); the appliance stops, as nothing may happen unaudited",
+             what, sp_err_text(err), strerror(errno));
+    _exit(EXIT_CANNOT_WRITE);
+}
+
+static enum sp_err on_event(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
+{
+    const struct source *from = ctx;
+    unsigned event;
+    (void)peer;
+    enum sp_err err = audit_render(&frame->body, from->reporter, chain_begin(audit.chain), &event);
+    if (err != SP_OK)
+        return err; /* the line that was begun is dropped with it */
+    must(chain_end(audit.chain, event == AUDIT_START), "log");
+    return SP_OK;
+}
+
+/* A role that reports what it may not has lost its voice: its next report ends it, and that is
+ * written down by the supervisor. */
+static void on_source_gone(void *ctx, struct ipc_peer *peer, enum sp_err why)
+{
+    struct source *from = ctx;
+    if (why != SP_ERR_PEER)
+        role_log("%s loses its way in: it reported what it may not: %s", from->name,
+                 sp_err_text(why));
+    from->peer = NULL;
+    ipc_peer_free(peer);
+}
+
+static const struct ipc_rule rule[] = {
+    {AU_EVENT, false, false, 2, AUDIT_FRAME_MAX, on_event},
+};
+static const struct ipc_rules rules = {rule, ELEMENTS(rule), UINT64_MAX, on_source_gone};
+
+static struct chain_status get_status(void)
+{
+    struct chain_status status;
+    chain_status(audit.chain, &status);
+    return status;
+}
+
+/* After each turn of the loop: one write for all that came in, and a checkpoint if it is time. */
+static void on_idle(void *ctx)
+{
+    (void)ctx;
+    must(chain_flush(audit.chain), "log");
+    uint64_t since = get_status().since;
+    if (since >= audit.role->config->checkpoint_events ||
+        ((audit.due || audit.stopping) && since > 0))
+        must(chain_checkpoint(audit.chain), "checkpoint");
+    audit.due = false;
+    if (audit.stopping)
+        event_base_loopexit(audit.role->base, NULL);
+}
+
+static void on_timer(evutil_socket_t fd, short what, void *ctx)
+{
+    (void)fd;
+    (void)what;
+    (void)ctx;
+    audit.due = true;
+}
+
+static enum sp_err prepare(struct role *role)
+{
+    static const enum lockmem_kind kinds[] = {[LOCK_BEST] = LOCKMEM_NONE,
+                                              [LOCK_SECRETMEM] = LOCKMEM_SECRET,
+                                              [LOCK_MLOCK] = LOCKMEM_MLOCK};
+    const char *why = "memory cannot be locked";
+    enum lockmem_kind got;
+    audit.role = role;
+    enum sp_err err = lockmem_init(kinds[role->config->memory_lock], &got);
+    if (err == SP_OK)
+        err = chain_open(FD_LOG, FD_KEY, &audit.chain, &why);
+    if (err != SP_OK)
+        role_log("cannot start: %s", why);
+    return err;
+}
+
+static enum sp_err run(struct role *role)
+{
+    struct timeval interval = {.tv_sec = (time_t)role->config->checkpoint_seconds};
+    for (size_t i = 0; i < ELEMENTS(sources); i++) {
+        sources[i].peer = ipc_peer_new(role->base, sources[i].fd, &rules, &sources[i]);
+        if (sources[i].peer == NULL)
+            return SP_ERR_MEMORY;
+    }
+    audit.timer = event_new(role->base, -1, EV_PERSIST, on_timer, NULL);
+    if (audit.timer == NULL || event_add(audit.timer, &interval) != 0)
+        return SP_ERR_MEMORY;
+    ipc_on_idle(on_idle, NULL);
+    role_log("audit log at event %" PRIu64 "; first key %s", get_status().events,
+             get_status().first_key);
+    return SP_OK;
+}
+
+/* The end comes after the turn in which everything that is there now is read. */
+static void stop(struct role *role)
+{
+    (void)role;
+    audit.stopping = true;
+}
+
+static void put_number(struct wire_out *pairs, const char *name, uint64_t value)
+{
+    char text[24];
+    snprintf(text, sizeof(text), "%" PRIu64, value);
+    wire_put_str(pairs, name);
+    wire_put_str(pairs, text);
+}
+
+static void status(struct role *role, struct wire_out *pairs)
+{
+    struct chain_status now = get_status();
+    (void)role;
+    put_number(pairs, "events", now.events);
+    put_number(pairs, "bytes", now.bytes);
+    put_number(pairs, "checkpoints", now.checkpoints);
+    wire_put_str(pairs, "audit_first_key");
+    wire_put_str(pairs, now.first_key);
+    wire_put_str(pairs, "audit_current_key");
+    wire_put_str(pairs, now.current_key);
+}
+
+const struct role_ops audit_role = {
+    .id = ROLE_AUDIT,
+    .name = "audit",
+    .prepare = prepare,
+    .run = run,
+    .stop = stop,
+    .status = status,
+};
