@@ -1,0 +1,71 @@
+#ifndef SEALPOST_CLIENT_SERVER_H
+#define SEALPOST_CLIENT_SERVER_H
+/*
+ * The appliance's HTTP interface (docs/api.md), one function a request. The login happens by itself
+ * when a request needs it; the token is kept in locked memory alone. Unless it is said otherwise,
+ * a failure has been reported when a function returns.
+ */
+#include "client/account.h"
+#include "client/http.h"
+#include "client/keyfile.h"
+#include "envelope/sigchain.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#define ID_HEX (2u * ID_SIZE) /* a message id as text, without the NUL */
+
+struct server;
+
+/* account and keys are borrowed. */
+enum sp_err server_open(const struct account *account, const struct keyring *keys, const char *ca,
+                        struct server **out);
+/* Ends the session, if there is one and polite is set. */
+void server_close(struct server *s, bool polite);
+
+/* Reports why the last request failed, unless that was done. Returns err. */
+enum sp_err server_refuse(struct server *s, enum sp_err err, const char *what);
+
+/* The server has to call itself what the user calls it: logins are signed for that URL. */
+enum sp_err server_check_url(struct server *s);
+
+/* The last request was answered with a clear no (4xx): it has not happened. After any other failure
+ * it may have. */
+bool server_refused(const struct server *s);
+
+/* Also checks that the server enrolled the root's user id. */
+enum sp_err server_enroll(struct server *s, const char *code, const uint8_t *root, size_t root_len);
+/* Tries to log in, saying nothing on failure. */
+enum sp_err server_login(struct server *s);
+
+/* Links above seq after; *wires is free()d by the caller. SP_ERR_NOT_FOUND without a word. */
+enum sp_err server_sigchain(struct server *s, const char *address, uint32_t after,
+                            uint8_t user_id[ID_SIZE], uint8_t **wires, size_t *len);
+/* See server_refused for what a failure means. */
+enum sp_err server_append(struct server *s, const uint8_t *wire, size_t len);
+
+struct mail {
+    uint64_t seq;
+    char id[ID_HEX + 1];
+    uint64_t received_ms;
+    uint64_t bytes;
+    uint32_t pieces;
+    uint32_t generation;
+};
+
+#define SERVER_PAGE 500u
+
+/* Up to SERVER_PAGE messages above seq after, ascending; *more: there are others behind them. */
+enum sp_err server_mailbox(struct server *s, uint64_t after, struct mail page[SERVER_PAGE],
+                           uint32_t *n, bool *more);
+
+/* b32(envelope) b32(box) as it came, free()d by the caller; not looked into. SP_ERR_NOT_FOUND too
+ * is reported. */
+enum sp_err server_message(struct server *s, const char id[ID_HEX + 1], uint8_t **out, size_t *len);
+/* Ciphertext from byte `from` on. Says nothing: after SP_ERR_PEER asking again may help, else
+ * server_refuse tells why. */
+enum sp_err server_piece(struct server *s, const char id[ID_HEX + 1], uint32_t piece, uint64_t from,
+                         http_sink sink, void *ctx);
+enum sp_err server_delete(struct server *s, const char id[ID_HEX + 1]);
+
+#endif
