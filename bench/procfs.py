@@ -1,4 +1,4 @@
-"""What a tree of processes uses, read from /proc: processor time, resident memory, shares of memory."""
+"""What a tree of processes uses, from /proc: processor time, resident memory, shares of memory."""
 import os
 
 TICKS = os.sysconf("SC_CLK_TCK")

@@ -1,5 +1,6 @@
-"""The two servers of the benchmark. Each lives in a directory of its own, on loopback, and has nothing
-to do with what is installed or running on the system; each answers only for mail that is on disk."""
+"""The two servers of the benchmark. Each lives in a directory of its own, on loopback, and has
+nothing to do with what is installed or running on the system; each answers only for mail that is on
+disk."""
 import base64
 import os
 import pathlib
@@ -36,6 +37,8 @@ def run(*command, **more):
 
 class Server:
     """A process tree under one master, from start() to stop()."""
+
+    protocol = "lmtp"
 
     def __init__(self, directory, users):
         self.dir, self.users = pathlib.Path(directory), users
@@ -131,8 +134,8 @@ plugin {{
 
 
 class Dovecot(Server):
-    """Dovecot LMTP. keys says how mail_crypt is used: "user", a public EC key of each user from the user
-    database (the way its documentation recommends; as in Sealpost, no private key is at hand);
+    """Dovecot LMTP. keys says how mail_crypt is used: "user", a public EC key of each user from the
+    user database (the way its documentation recommends; as in Sealpost, no private key is at hand);
     "folder", keys made by Dovecot for each user and folder; "none", no encryption, to compare."""
     name = "dovecot"
 
@@ -215,7 +218,7 @@ url = https://localhost:{web}
 mode = off
 [storage]
 map_size = 64G
-{slots}
+slots = {slots}
 """
 
 
@@ -223,9 +226,9 @@ class Sealpost(Server):
     """This tree's sealpostd, with its users enrolled by its own client."""
     name = "sealpost"
 
-    def __init__(self, directory, users, options=()):
+    def __init__(self, directory, users, slots="in-place", protocol="lmtp"):
         super().__init__(directory, users)
-        self.options = set(options)
+        self.slots, self.protocol = slots, protocol
         self.lmtp, self.web = free_port(), free_port()
         self.config = self.dir / "sealpost.conf"
 
@@ -246,7 +249,7 @@ class Sealpost(Server):
         self.config.write_text(SEALPOST_CONF.format(
             dir=self.dir, port=self.port, lmtp=self.lmtp, web=self.web,
             uid_base="" if known else "uid_base = 59300",
-            slots="slots = accept-cow" if "accept-cow" in self.options else ""))
+            slots=self.slots))
         mode = [] if os.geteuid() == 0 else ["--user-mode"]
         self.launch(BUILD / "sealpostd", *mode, "--config", self.config)
         self.await_port(self.web)
