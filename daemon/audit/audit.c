@@ -39,6 +39,7 @@ static struct audit {
     struct chain *chain;
     struct event *timer;
     bool stopping, due;
+    bool heard; /* something came in during this turn */
 } audit;
 
 static void must(enum sp_err err, const char *what)
@@ -59,6 +60,7 @@ static enum sp_err on_event(void *ctx, struct ipc_peer *peer, struct ipc_frame *
     if (err != SP_OK)
         return err; /* the line that was begun is dropped with it */
     must(chain_end(audit.chain, event == AUDIT_START), "log");
+    audit.heard = true;
     return SP_OK;
 }
 
@@ -86,18 +88,22 @@ static struct chain_status get_status(void)
     return status;
 }
 
-/* After each turn of the loop: one write for all that came in, and a checkpoint if it is time. */
+/* After each turn of the loop: one write for all that came in, and a checkpoint if it is time. When
+ * stopping, the end is the first turn in which nothing came in any more. */
 static void on_idle(void *ctx)
 {
     (void)ctx;
     must(chain_flush(audit.chain), "log");
+    bool last = audit.stopping && !audit.heard;
     uint64_t since = get_status().since;
-    if (since >= audit.role->config->checkpoint_events ||
-        ((audit.due || audit.stopping) && since > 0))
+    if (since >= audit.role->config->checkpoint_events || ((audit.due || last) && since > 0))
         must(chain_checkpoint(audit.chain), "checkpoint");
     audit.due = false;
-    if (audit.stopping)
+    audit.heard = false;
+    if (last)
         event_base_loopexit(audit.role->base, NULL);
+    else if (audit.stopping)
+        event_active(audit.timer, EV_TIMEOUT, 0); /* another turn */
 }
 
 static void on_timer(evutil_socket_t fd, short what, void *ctx)
@@ -141,11 +147,11 @@ static enum sp_err run(struct role *role)
     return SP_OK;
 }
 
-/* The end comes after the turn in which everything that is there now is read. */
 static void stop(struct role *role)
 {
     (void)role;
     audit.stopping = true;
+    audit.heard = true; /* what came before the word to stop is read first */
 }
 
 static void put_number(struct wire_out *pairs, const char *name, uint64_t value)
