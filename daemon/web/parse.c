@@ -229,12 +229,20 @@ enum sp_err range_apply(const struct range *range, uint64_t total, uint64_t *fir
     return SP_OK;
 }
 
+/* libsodium 1.0.18 takes some bytes above 0x7f for letters: look before it does. */
+static bool is_base64url(const char *s)
+{
+    static const char letters[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    return s[strspn(s, letters)] == '\0';
+}
+
 enum sp_err auth_parse(const char *header, uint8_t token[PARSE_TOKEN])
 {
     static const char scheme[] = "Sealpost-Session ";
     const size_t n = sizeof(scheme) - 1;
     sodium_memzero(token, PARSE_TOKEN);
-    if (header == NULL || strncasecmp(header, scheme, n) != 0 ||
+    if (header == NULL || strncasecmp(header, scheme, n) != 0 || !is_base64url(header + n) ||
         b64u_decode(header + n, strlen(header + n), token, PARSE_TOKEN) != SP_OK) {
         sodium_memzero(token, PARSE_TOKEN);
         return SP_ERR_AUTH;

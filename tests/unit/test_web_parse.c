@@ -1,0 +1,227 @@
+/* The parsers of the web role: what they take, and above all what they do not. */
+#include "daemon/web/parse.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#define ID       "0123456789abcdefABCDEF0123456789"
+#define COUNT(a) (sizeof(a) / sizeof((a)[0]))
+
+static void test_target(void **state)
+{
+    size_t len;
+    const char *query;
+    char longest[PARSE_MAX_TARGET + 2];
+    (void)state;
+    assert_int_equal(target_split("/healthz", &len, &query), SP_OK);
+    assert_int_equal(len, 8);
+    assert_null(query);
+    assert_int_equal(target_split("/a?b?c", &len, &query), SP_OK);
+    assert_int_equal(len, 2);
+    assert_string_equal(query, "b?c");
+    static const char *const bad[] = {"",     "*",     "http://h/x", "h:1",   "/a b",
+                                      "/a#b", "/\x01", "/\xc3",      "/a\x7f"};
+    for (size_t i = 0; i < COUNT(bad); i++)
+        assert_int_equal(target_split(bad[i], &len, &query), SP_ERR_FORMAT);
+    memset(longest, '/', sizeof(longest));
+    longest[PARSE_MAX_TARGET] = '\0';
+    assert_int_equal(target_split(longest, &len, &query), SP_OK);
+    longest[PARSE_MAX_TARGET] = '/';
+    longest[PARSE_MAX_TARGET + 1] = '\0';
+    assert_int_equal(target_split(longest, &len, &query), SP_ERR_LIMIT);
+}
+
+static bool match(const char *pattern, const char *path, struct path_args *args)
+{
+    return path_match(pattern, path, strlen(path), args);
+}
+
+static void test_path(void **state)
+{
+    static const char piece[] = "/v1/message/{id}/piece/{piece}";
+    static const char *const bad[] = {
+        "",
+        "/",
+        "/v1/message/" ID,
+        "/v1/message/" ID "/piece/",
+        "/v1/message/" ID "/piece/00",
+        "/v1/message/" ID "/piece/-1",
+        "/v1/message/" ID "/piece/+1",
+        "/v1/message/" ID "/piece/65536",
+        "/v1/message/" ID "/piece/1/",
+        "/v1/message/" ID "0/piece/1",
+        "/v1//message/" ID "/piece/1",
+        "/V1/message/" ID "/piece/1",
+        "/v1/message/0123456789abcdefABCDEF012345678g/piece/1",
+        "v1/message/" ID "/piece/1",
+    };
+    static const uint8_t id[16] = {0x01, 0x23, 0x45, 0x67, 0x89, 0xab, 0xcd, 0xef,
+                                   0xab, 0xcd, 0xef, 0x01, 0x23, 0x45, 0x67, 0x89};
+    struct path_args args;
+    (void)state;
+    assert_true(match(piece, "/v1/message/" ID "/piece/65535", &args));
+    assert_memory_equal(args.id, id, sizeof(id));
+    assert_int_equal(args.piece, 65535);
+    assert_true(match(piece, "/v1/message/" ID "/piece/0", &args));
+    for (size_t i = 0; i < COUNT(bad); i++)
+        assert_false(match(piece, bad[i], &args));
+    assert_true(match("/healthz", "/healthz", &args));
+    assert_false(match("/healthz", "/healthz/", &args));
+    assert_false(match("/healthz", "/healthzz", &args));
+    assert_false(match("/healthz", "/health%7a", &args)); /* nothing is normalised */
+}
+
+static void test_address(void **state)
+{
+    static const char pattern[] = "/v1/sigchain/{address}";
+    static const char *const bad[] = {
+        "/v1/sigchain/",      "/v1/sigchain/a%",    "/v1/sigchain/a%4",   "/v1/sigchain/a%4x",
+        "/v1/sigchain/a%00b", "/v1/sigchain/a%0ab", "/v1/sigchain/a%7fb", "/v1/sigchain/a/b"};
+    char longest[32 + PARSE_MAX_ADDRESS + 2] = "/v1/sigchain/";
+    struct path_args args;
+    (void)state;
+    assert_true(match(pattern, "/v1/sigchain/a.b+c%40ex%C3%A4mple.org", &args));
+    assert_int_equal(args.address_len, 18);
+    assert_memory_equal(args.address, "a.b+c@ex\xc3\xa4mple.org", 18);
+    assert_true(match(pattern, "/v1/sigchain/a%2Fb", &args)); /* a slash within, encoded */
+    for (size_t i = 0; i < COUNT(bad); i++)
+        assert_false(match(pattern, bad[i], &args));
+    memset(longest + 13, 'x', PARSE_MAX_ADDRESS);
+    assert_true(match(pattern, longest, &args));
+    longest[13 + PARSE_MAX_ADDRESS] = 'x';
+    assert_false(match(pattern, longest, &args));
+}
+
+static void test_query(void **state)
+{
+    static const char *const bad[] = {"",
+                                      "after",
+                                      "after=",
+                                      "after=x",
+                                      "after=-1",
+                                      "after= 1",
+                                      "after=01",
+                                      "after=1&",
+                                      "&after=1",
+                                      "after=1&&limit=1",
+                                      "after=1&after=2",
+                                      "limit=0",
+                                      "other=1",
+                                      "AFTER=1",
+                                      "after=1&x=2",
+                                      "=1",
+                                      "after=18446744073709551616",
+                                      "after=99999999999999999999999"};
+    const unsigned both = QUERY_AFTER | QUERY_LIMIT;
+    struct query q;
+    (void)state;
+    assert_int_equal(query_parse(NULL, 0, &q), SP_OK);
+    assert_int_equal(q.limit, PARSE_LIST_DEFAULT);
+    assert_int_equal(query_parse("limit=7&after=18446744073709551615", both, &q), SP_OK);
+    assert_int_equal(q.limit, 7);
+    assert_true(q.after == UINT64_MAX);
+    assert_int_equal(query_parse("limit=100000", both, &q), SP_OK);
+    assert_int_equal(q.limit, PARSE_LIST_MAX - 1);
+    assert_int_equal(query_parse("limit=7", QUERY_AFTER, &q), SP_ERR_FORMAT);
+    for (size_t i = 0; i < COUNT(bad); i++)
+        assert_int_equal(query_parse(bad[i], both, &q), SP_ERR_FORMAT);
+}
+
+static void test_range(void **state)
+{
+    static const struct {
+        const char *header;
+        uint64_t total, first, count; /* count 0: cannot be satisfied */
+    } good[] = {
+        {NULL, 10, 0, 10},
+        {"bytes=0-0", 10, 0, 1},
+        {"bytes=2-5", 10, 2, 4},
+        {"BYTES=9-100", 10, 9, 1},
+        {"bytes=4-", 10, 4, 6},
+        {"bytes=-3", 10, 7, 3},
+        {"bytes=-30", 10, 0, 10},
+        {"bytes=0-18446744073709551615", 10, 0, 10},
+        {"bytes=10-", 10, 0, 0},
+        {"bytes=10-11", 10, 0, 0},
+        {"bytes=-0", 10, 0, 0},
+        {"bytes=0-", 0, 0, 0},
+        {"bytes=5-2", 10, 0, 10},
+        {"bytes=", 10, 0, 10}, /* malformed: all of it */
+        {"bytes=-", 10, 0, 10},
+        {"bytes=1-2,4-5", 10, 0, 10},
+        {"bytes= 1-2", 10, 0, 10},
+        {"bytes=1 -2", 10, 0, 10},
+        {"bytes=01-2", 10, 0, 10},
+        {"pieces=1-2", 10, 0, 10},
+        {"bytes=1-99999999999999999999", 10, 0, 10},
+    };
+    (void)state;
+    for (size_t i = 0; i < COUNT(good); i++) {
+        uint64_t first, count;
+        struct range r = range_parse(good[i].header);
+        enum sp_err err = range_apply(&r, good[i].total, &first, &count);
+        assert_int_equal(err, good[i].count > 0 ? SP_OK : SP_ERR_NOT_FOUND);
+        if (err == SP_OK) {
+            assert_int_equal(first, good[i].first);
+            assert_int_equal(count, good[i].count);
+        }
+    }
+}
+
+#define TOKEN "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8"
+
+static void test_auth(void **state)
+{
+    static const char *const bad[] = {
+        NULL,
+        "",
+        TOKEN,
+        "Bearer " TOKEN,
+        "Sealpost-Session",
+        "Sealpost-Session ",
+        "Sealpost-Session  " TOKEN,
+        "Sealpost-Session " TOKEN " ",
+        "Sealpost-Session " TOKEN "=",
+        "Sealpost-Session " TOKEN "A",
+        "Sealpost-Session AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh9", /* stray bits */
+        "Sealpost-Session AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh",
+        "Sealpost-Session AAECA\222QFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8",
+        "Sealpost-Session +AECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8",
+    };
+    uint8_t token[PARSE_TOKEN], zero[PARSE_TOKEN] = {0};
+    (void)state;
+    assert_int_equal(auth_parse("sealpost-session " TOKEN, token), SP_OK);
+    for (size_t i = 0; i < sizeof(token); i++)
+        assert_int_equal(token[i], i);
+    for (size_t i = 0; i < COUNT(bad); i++) {
+        memset(token, 1, sizeof(token));
+        assert_int_equal(auth_parse(bad[i], token), SP_ERR_AUTH);
+        assert_memory_equal(token, zero, sizeof(token));
+    }
+}
+
+static void test_error(void **state)
+{
+    char out[32];
+    size_t len;
+    (void)state;
+    assert_int_equal(error_json("not \"found\"", out, sizeof(out), &len), SP_OK);
+    assert_int_equal(len, 26);
+    assert_memory_equal(out, "{\"error\": \"not \\\"found\\\"\"}", 26);
+    assert_int_equal(error_json("much too long to fit", out, sizeof(out), &len), SP_ERR_LIMIT);
+    assert_int_equal(error_json("\xff", out, sizeof(out), &len), SP_ERR_FORMAT);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_target), cmocka_unit_test(test_path),  cmocka_unit_test(test_address),
+        cmocka_unit_test(test_query),  cmocka_unit_test(test_range), cmocka_unit_test(test_auth),
+        cmocka_unit_test(test_error),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
