@@ -25,6 +25,10 @@ LDHARDEN := -pie -Wl,-z,now,-z,relro,-z,noexecstack
 LIBS     = $(shell pkg-config --libs libssl libcrypto libsodium libseccomp lmdb libevent libevent_openssl jansson inih)
 CLIENT_LIBS = $(shell pkg-config --libs libcurl)
 
+# make V=1 shows the commands.
+Q       := $(if $(V),,@)
+say      = @printf '  %-4s %s\n' $(1) $@
+
 # Each folder is a library of its own kind; the programs are their mains.
 ENVELOPE := $(wildcard envelope/*.c)
 SANDBOX  := $(wildcard sandbox/*.c)
@@ -45,28 +49,35 @@ all: $(PROGRAMS)
 # obj: release; test: the same with the hooks that the tests need; asan: unit tests.
 $(B)/obj/%.o: %.c | tools
 	@mkdir -p $(@D)
-	$(CC) $(COMMON) $(CFLAGS) $(HARDEN) -c -o $@ $<
+	$(call say,CC)
+	$(Q)$(CC) $(COMMON) $(CFLAGS) $(HARDEN) -c -o $@ $<
 $(B)/test/%.o: %.c | tools
 	@mkdir -p $(@D)
-	$(CC) $(COMMON) $(CFLAGS) $(HARDEN) -DSEALPOST_TEST -c -o $@ $<
+	$(call say,CC)
+	$(Q)$(CC) $(COMMON) $(CFLAGS) $(HARDEN) -DSEALPOST_TEST -c -o $@ $<
 $(B)/asan/%.o: %.c | tools
 	@mkdir -p $(@D)
-	$(CC) $(COMMON) $(SANITIZE) -DSEALPOST_TEST -c -o $@ $<
+	$(call say,CC)
+	$(Q)$(CC) $(COMMON) $(SANITIZE) -DSEALPOST_TEST -c -o $@ $<
 
 $(B)/sealpostd: $(SEALPOSTD:%.c=$(B)/obj/%.o)
-	$(CC) $(LDHARDEN) -o $@ $^ $(LIBS)
+	$(call say,LINK)
+	$(Q)$(CC) $(LDHARDEN) -o $@ $^ $(LIBS)
 $(B)/sealpostctl: $(SEALPOSTCTL:%.c=$(B)/obj/%.o)
-	$(CC) $(LDHARDEN) -o $@ $^ $(LIBS)
+	$(call say,LINK)
+	$(Q)$(CC) $(LDHARDEN) -o $@ $^ $(LIBS)
 $(B)/sealpost: $(SEALPOST:%.c=$(B)/obj/%.o)
-	$(CC) $(LDHARDEN) -o $@ $^ $(LIBS) $(CLIENT_LIBS)
+	$(call say,LINK)
+	$(Q)$(CC) $(LDHARDEN) -o $@ $^ $(LIBS) $(CLIENT_LIBS)
 $(B)/test/sealpostd: $(SEALPOSTD:%.c=$(B)/test/%.o)
-	$(CC) $(LDHARDEN) -o $@ $^ $(LIBS)
+	$(call say,LINK)
+	$(Q)$(CC) $(LDHARDEN) -o $@ $^ $(LIBS)
 
 # Unit tests link what is not a main, under the sanitizers.
 $(B)/asan/libsealpost.a: $(patsubst %.c,$(B)/asan/%.o,$(DAEMON) $(SANDBOX) $(ENVELOPE))
-	rm -f $@ && ar rcs $@ $^
+	$(Q)rm -f $@ && ar rcs $@ $^
 $(B)/asan/test_%: $(B)/asan/tests/unit/test_%.o $(B)/asan/libsealpost.a
-	$(CC) $(SANITIZE) -o $@ $^ $(LIBS) $(shell pkg-config --libs cmocka)
+	$(Q)$(CC) $(SANITIZE) -o $@ $^ $(LIBS) $(shell pkg-config --libs cmocka)
 unit: $(UNIT:tests/unit/%.c=$(B)/asan/%)
 	@for t in $^; do $$t || exit 1; done
 

@@ -49,15 +49,17 @@ enum {
 };
 
 /* The slot that a session shares with the sealer; offsets in bytes. */
-#define SLOT_WORK      0u /* piece bytes to be sealed: up to three chunks */
-#define SLOT_WORK_SIZE (48u * 1024u)
-#define SLOT_PARK      (SLOT_WORK + SLOT_WORK_SIZE) /* the body's tail while an attachment streams */
-#define SLOT_PARK_SIZE (16u * 1024u)
-#define SLOT_READ      (SLOT_PARK + SLOT_PARK_SIZE) /* what was read off the network */
-#define SLOT_READ_SIZE (16u * 1024u)
-#define SLOT_META      (SLOT_READ + SLOT_READ_SIZE) /* media type and file name of SE_ATTACH */
-#define SLOT_META_SIZE 4096u
-#define SLOT_SIZE      (SLOT_META + SLOT_META_SIZE)
+#define SLOT_WORK        0u /* piece bytes to be sealed: up to three chunks */
+#define SLOT_WORK_SIZE   (48u * 1024u)
+#define SLOT_PARK        (SLOT_WORK + SLOT_WORK_SIZE) /* the body's tail while an attachment streams */
+#define SLOT_PARK_SIZE   (16u * 1024u)
+#define SLOT_READ        (SLOT_PARK + SLOT_PARK_SIZE) /* what was read off the network */
+#define SLOT_READ_SIZE   (16u * 1024u)
+#define SLOT_META        (SLOT_READ + SLOT_READ_SIZE) /* media type and file name of SE_ATTACH */
+#define SLOT_META_SIZE   4096u
+#define SLOT_CUTTER      (SLOT_META + SLOT_META_SIZE) /* the session's MIME cutter */
+#define SLOT_CUTTER_SIZE (16u * 1024u)
+#define SLOT_SIZE        (SLOT_CUTTER + SLOT_CUTTER_SIZE)
 
 /* session <-> keeper, web <-> keeper */
 enum {

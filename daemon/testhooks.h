@@ -6,12 +6,10 @@
 
 /* CT_PROBE: tries an action from inside the cage and says what became of it. */
 enum sp_err testhook_probe(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame);
-/* CT_SCAN: counts the distinct markers (prefix followed by 16 hex digits) in this process's own
- * writable memory, secret memory included. */
+/* CT_SCAN: counts a marker in this process's locked memory, which not even root can read from
+ * outside. */
 enum sp_err testhook_scan(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame);
-/* Opens /proc/self/maps before the root directory is gone. Call first. */
-void testhook_init(void);
-/* In a forked session: does the probe that the environment names (SEALPOST_SESSION_PROBE). */
-void testhook_session(void);
+#else
+typedef int testhooks_are_for_tests_alone;
 #endif
 #endif

@@ -161,7 +161,7 @@ static enum sp_err run(struct role *role)
 {
     struct sealer *s = role->state;
     s->smtp = ipc_peer_new(role->base, ROLE_FD(ROLE_SMTP), &smtp_rules, s);
-    return s->smtp != NULL ? store_edge_start(s) : SP_ERR_MEMORY;
+    return s->smtp != NULL ? storage_start(s) : SP_ERR_MEMORY;
 }
 
 static void put_number(struct wire_out *pairs, const char *name, uint64_t value)

@@ -2,7 +2,7 @@
 #define SEALPOST_SEALER_SEALER_H
 /*
  * The sealer's state, shared by its files: sealer.c (role, pool of slots), session.c (what a
- * session may ask), store.c (the edge to the store).
+ * session may ask), storage_edge.c (the edge to the store).
  */
 #include "daemon/ipc.h"
 #include "daemon/messages.h"
@@ -71,12 +71,12 @@ void session_ring_has_room(struct session *x);
 /* Forgets recipients and message; tells the store if something of it was sent. */
 void session_forget(struct session *x);
 
-/* store.c */
-enum sp_err store_edge_start(struct sealer *s);
-enum sp_err store_lookup(struct session *x, const uint8_t *address, size_t len);
+/* storage_edge.c */
+enum sp_err storage_start(struct sealer *s);
+enum sp_err storage_lookup(struct session *x, const uint8_t *address, size_t len);
 /* SP_ERR_NO_SPACE: the ring is full, try again from session_ring_has_room. */
-enum sp_err store_block(struct session *x, enum stream stream, uint32_t len, bool last);
-enum sp_err store_commit(struct session *x);
-void store_abort(struct session *x);
+enum sp_err storage_block(struct session *x, enum stream stream, uint32_t len, bool last);
+enum sp_err storage_commit(struct session *x);
+void storage_abort(struct session *x);
 
 #endif

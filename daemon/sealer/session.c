@@ -32,7 +32,7 @@ static enum sp_err reply(struct session *x, uint16_t type, enum sp_err status, i
 void session_forget(struct session *x)
 {
     if (x->sealing != NULL) {
-        store_abort(x);
+        storage_abort(x);
         sealing_free(x->sealing);
     }
     x->sealing = NULL;
@@ -52,7 +52,7 @@ static enum sp_err on_rcpt(void *ctx, struct ipc_peer *peer, struct ipc_frame *f
     if (address == NULL)
         return SP_ERR_FORMAT;
     ipc_permit_only(peer, STATE_WAITING);
-    return store_lookup(x, address, len);
+    return storage_lookup(x, address, len);
 }
 
 void session_lookup_done(struct session *x, enum sp_err status)
@@ -121,7 +121,7 @@ static void wait_for_ring(struct session *x)
 static enum sp_err seal_pending(struct session *x)
 {
     enum sp_err err =
-        store_block(x, (enum stream)x->pending.stream, x->pending.len, x->pending.last);
+        storage_block(x, (enum stream)x->pending.stream, x->pending.len, x->pending.last);
     if (err == SP_ERR_NO_SPACE) {
         wait_for_ring(x);
         return SP_OK;
@@ -129,7 +129,7 @@ static enum sp_err seal_pending(struct session *x)
     if (err != SP_OK)
         return err;
     if (x->pending.finish)
-        return store_commit(x);
+        return storage_commit(x);
     ipc_permit_only(x->peer, STATE_CONTENT);
     return reply(x, SE_SEALED, SP_OK, -1);
 }

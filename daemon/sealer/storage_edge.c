@@ -144,7 +144,7 @@ static const struct ipc_rules store_rules = {rules, 3, UINT64_MAX, on_gone};
 
 /* --- requests --- */
 
-enum sp_err store_edge_start(struct sealer *s)
+enum sp_err storage_start(struct sealer *s)
 {
     uint8_t buf[8];
     struct wire_out body = wire_out(buf, sizeof(buf));
@@ -157,7 +157,7 @@ enum sp_err store_edge_start(struct sealer *s)
     return err;
 }
 
-enum sp_err store_lookup(struct session *x, const uint8_t *address, size_t len)
+enum sp_err storage_lookup(struct session *x, const uint8_t *address, size_t len)
 {
     uint8_t buf[1024];
     struct wire_out body = wire_out(buf, sizeof(buf));
@@ -166,7 +166,7 @@ enum sp_err store_lookup(struct session *x, const uint8_t *address, size_t len)
     return ipc_peer_send(x->sealer->store, SS_LOOKUP, x->id, &body, -1);
 }
 
-enum sp_err store_block(struct session *x, enum stream stream, uint32_t len, bool last)
+enum sp_err storage_block(struct session *x, enum stream stream, uint32_t len, bool last)
 {
     struct sealer *s = x->sealer;
     uint8_t buf[32], *out = ring_reserve(&s->ring, SEALING_MAX_BLOCK);
@@ -207,7 +207,7 @@ static enum sp_err put_boxes(struct session *x, struct wire_out *body)
     return err;
 }
 
-enum sp_err store_commit(struct session *x)
+enum sp_err storage_commit(struct session *x)
 {
     static uint8_t frame[IPC_MAX_PAYLOAD], envelope[SEALING_MAX_ENVELOPE];
     struct wire_out body = wire_out(frame, sizeof(frame));
@@ -228,7 +228,7 @@ enum sp_err store_commit(struct session *x)
     return ipc_peer_send(x->sealer->store, SS_COMMIT, x->id, &body, -1);
 }
 
-void store_abort(struct session *x)
+void storage_abort(struct session *x)
 {
     uint8_t buf[8];
     struct wire_out body = wire_out(buf, sizeof(buf));

@@ -1,0 +1,191 @@
+/* sealpostctl: the operator's side of the control socket. What it may do is what the socket's owner
+ * may. */
+#include "daemon/audit/log.h"
+#include "daemon/config.h"
+#include "daemon/control/ctl.h"
+#include "daemon/messages.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <inttypes.h>
+#include <limits.h>
+#include <stdlib.h>
+#include <string.h>
+
+static const char usage_text[] =
+    "usage: sealpostctl [--config FILE] [--json] VERB\n"
+    "\n"
+    "  user add ADDRESS           a new user; prints the enrolment code\n"
+    "  user list                  who is there, and with which key\n"
+    "  user remove ADDRESS        removes the user and the mailbox\n"
+    "  alias add ALIAS ADDRESS... mail for ALIAS goes to these users\n"
+    "  alias list\n"
+    "  alias remove ALIAS\n"
+    "  status                     what each role says of itself\n"
+    "  audit verify [FILE] [--key HEX]\n"
+    "                             checks the audit log, from its first line; --key: the first\n"
+    "                             public key, as it was noted elsewhere\n"
+    "\n"
+    "  --config FILE              default /etc/sealpost/sealpost.conf\n"
+    "  --json                     tables as JSON\n"
+    "Exit status: 0 done, 1 refused or failed, 2 usage.\n";
+
+struct options {
+    const char *config_path, *key;
+    bool json;
+    struct config *config;
+};
+
+/* Prints the answer; the exit status. */
+static int show(const struct options *o, struct answer *a)
+{
+    FILE *words = a->status == SP_OK ? stdout : stderr;
+    if (a->message[0] != '\0')
+        fprintf(words, "%s%s\n", a->status == SP_OK ? "" : "sealpostctl: ", a->message);
+    else if (a->status != SP_OK)
+        fprintf(stderr, "sealpostctl: %s\n", sp_err_text(a->status));
+    if (a->table.columns > 0 && a->status == SP_OK) {
+        if (o->json)
+            table_print_json(&a->table, stdout);
+        else
+            table_print(&a->table, stdout);
+    }
+    int exit_status = a->status == SP_OK ? 0 : 1;
+    answer_free(a);
+    return exit_status;
+}
+
+static int ask_store(const struct options *o, char **args, size_t n)
+{
+    struct answer a;
+    return ctl_ask(o->config->control, CC_STORE, args, n, &a) == SP_OK ? show(o, &a) : 1;
+}
+
+static int ask_status(const struct options *o, char **args, size_t n)
+{
+    struct answer a;
+    (void)args;
+    (void)n;
+    return ctl_ask(o->config->control, CC_STATUS, NULL, 0, &a) == SP_OK ? show(o, &a) : 1;
+}
+
+static void show_report(const struct audit_report *r, const char *path, bool json)
+{
+    if (json) {
+        printf("{\"file\": \"%s\", \"events\": %" PRIu64 ", \"checkpoints\": %" PRIu64
+               ", \"covered\": %" PRIu64 ", \"torn\": %" PRIu64 ", \"first_key\": \"%s\""
+               ", \"current_key\": \"%s\"}\n",
+               path, r->events, r->checkpoints, r->covered, r->torn, r->first_key, r->current_key);
+        return;
+    }
+    printf("%s: %" PRIu64 " events, each linked to the one before it\n", path, r->events);
+    printf("checkpoints: %" PRIu64 "; up to event %" PRIu64
+           " a change would be found even after a takeover\n",
+           r->checkpoints, r->covered);
+    if (r->torn > 0)
+        printf("unfinished lines left by crashes, noted in the log: %" PRIu64 "\n", r->torn);
+    printf("first public key: %s\n", r->first_key);
+}
+
+/* Only the appliance's own log can be compared with its key state. */
+static enum sp_err check_head(const struct options *o, const struct audit_report *r)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof(path), "%s/audit.key", o->config->state);
+    FILE *state = fopen(path, "re");
+    if (state == NULL) {
+        fprintf(stderr, "sealpostctl: %s: %s; the log's end is not compared with it\n", path,
+                strerror(errno));
+        return SP_OK;
+    }
+    enum sp_err err = audit_verify_head(state, r);
+    fclose(state);
+    if (err != SP_OK)
+        fprintf(stderr, "sealpostctl: the log ends before its newest checkpoint: it was cut, or "
+                        "is not this appliance's\n");
+    return err;
+}
+
+static int verify_audit(const struct options *o, char **args, size_t n)
+{
+    const char *path = n > 2 ? args[2] : o->config->audit_log;
+    struct audit_report report;
+    FILE *log = fopen(path, "re");
+    if (log == NULL) {
+        fprintf(stderr, "sealpostctl: %s: %s\n", path, strerror(errno));
+        return 1;
+    }
+    enum sp_err err = audit_verify(log, o->key, &report);
+    fclose(log);
+    if (err != SP_OK) {
+        fprintf(stderr, "sealpostctl: %s:%" PRIu64 ": %s\n", path, report.bad_line,
+                report.why != NULL ? report.why : sp_err_text(err));
+        return 1;
+    }
+    if (n <= 2 && check_head(o, &report) != SP_OK)
+        return 1;
+    show_report(&report, path, o->json);
+    return 0;
+}
+
+static const struct verb {
+    const char *noun, *verb; /* verb NULL: the noun alone */
+    size_t min, max;         /* words with these two */
+    int (*run)(const struct options *o, char **args, size_t n);
+} verbs[] = {
+    {"user", "add", 3, 3, ask_store},    {"user", "list", 2, 2, ask_store},
+    {"user", "remove", 3, 3, ask_store}, {"alias", "add", 4, 500, ask_store},
+    {"alias", "list", 2, 2, ask_store},  {"alias", "remove", 3, 3, ask_store},
+    {"status", NULL, 1, 1, ask_status},  {"audit", "verify", 2, 3, verify_audit},
+};
+
+static const struct verb *find_verb(char **args, size_t n)
+{
+    for (size_t i = 0; i < sizeof(verbs) / sizeof(verbs[0]); i++) {
+        const struct verb *v = &verbs[i];
+        if (n >= v->min && n <= v->max && strcmp(args[0], v->noun) == 0 &&
+            (v->verb == NULL || strcmp(args[1], v->verb) == 0))
+            return v;
+    }
+    return NULL;
+}
+
+static int usage(FILE *out, int status)
+{
+    fputs(usage_text, out);
+    return status;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct option options[] = {
+        {"config", required_argument, NULL, 'c'}, {"key", required_argument, NULL, 'k'},
+        {"json", no_argument, NULL, 'j'},         {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'v'},      {NULL, 0, NULL, 0}};
+    struct options o = {.config_path = "/etc/sealpost/sealpost.conf"};
+    int opt;
+    while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
+        if (opt == 'c')
+            o.config_path = optarg;
+        else if (opt == 'k')
+            o.key = optarg;
+        else if (opt == 'j')
+            o.json = true;
+        else if (opt == 'h')
+            return usage(stdout, 0);
+        else if (opt == 'v')
+            return puts("sealpostctl " SEALPOST_VERSION) < 0;
+        else
+            return usage(stderr, 2);
+    }
+    char **args = argv + optind;
+    size_t n = (size_t)(argc - optind);
+    const struct verb *v = n > 0 ? find_verb(args, n) : NULL;
+    if (v == NULL)
+        return usage(stderr, 2);
+    if (config_read(o.config_path, true, stderr, &o.config) != SP_OK)
+        return 1;
+    int status = v->run(&o, args, n);
+    config_free(o.config);
+    return status;
+}

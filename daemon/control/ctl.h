@@ -1,0 +1,34 @@
+#ifndef SEALPOST_CTL_H
+#define SEALPOST_CTL_H
+/* sealpostctl: ctl.c (options, verbs), connection.c (the control socket), table.c (text and JSON).
+ */
+#include "envelope/error.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+/* Rows of equally many cells; the first row holds the headings. */
+struct table {
+    size_t columns, rows; /* rows counts the headings too */
+    char **cell;          /* rows * columns, NUL-terminated */
+};
+
+/* The answer to one request. */
+struct answer {
+    enum sp_err status;
+    char *message; /* for people; may be empty */
+    struct table table;
+};
+
+void answer_free(struct answer *a);
+/* Connects, sends the first frame and, for CC_STORE, the request, and gathers the answer. What goes
+ * wrong is said on stderr. */
+enum sp_err ctl_ask(const char *socket_path, uint16_t service, char **args, size_t n_args,
+                    struct answer *out);
+
+void table_print(const struct table *t, FILE *out);
+void table_print_json(const struct table *t, FILE *out);
+
+#endif

@@ -1,0 +1,74 @@
+#ifndef SEALPOST_SMTP_SESSION_H
+#define SEALPOST_SMTP_SESSION_H
+/*
+ * One SMTP or LMTP connection, in a process of its own. session.c runs the dialogue, commands.c the
+ * verbs, transfer.c the content.
+ */
+#include "daemon/config.h"
+#include "daemon/smtp/address.h"
+#include "daemon/smtp/lines.h"
+#include "daemon/smtp/stream.h"
+#include "daemon/smtp/upstream.h"
+
+#include <openssl/types.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define SESSION_IN     16384u
+#define SESSION_OUT    4096u
+#define SESSION_ERRORS 10u /* commands in error before the connection is closed (SMTP.md, Syntax)  \
+                            */
+#define SESSION_CLIENT 64u /* an address as text */
+
+struct session {
+    const struct config *config;
+    SSL_CTX *tls; /* NULL: STARTTLS is not there */
+    int keeper;
+    uint32_t id;
+    char client[SESSION_CLIENT]; /* "192.0.2.1" or "IPv6:2001:db8::1" */
+    bool lmtp;
+
+    struct stream stream;
+    struct upstream upstream;
+    struct lines lines;
+    uint8_t in[SESSION_IN]; /* read and not yet used: in[in_at..in_len) */
+    size_t in_at, in_len;
+    char out[SESSION_OUT]; /* replies that wait to be written */
+    size_t out_len;
+    bool quit;
+    unsigned errors, messages;
+
+    /* What the client said; forgotten at STARTTLS. */
+    char helo[256];
+    bool extended; /* EHLO or LHLO */
+
+    /* The transaction. */
+    bool mail;
+    struct address from;
+    unsigned recipients;
+    char first_rcpt[ADDRESS_MAX_TEXT];
+};
+
+/* Runs to its end; the process exits afterwards. */
+void session_run(struct session *x);
+
+/* Adds one reply line "CODE text\r\n"; a final one (code, a space) or one of many (code, a hyphen).
+ */
+void session_reply(struct session *x, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+/* Writes what waits. */
+enum sp_err session_flush(struct session *x);
+/* Reads more; SP_OK with at least one byte in x->in. */
+enum sp_err session_fill(struct session *x);
+/* A reply to a command in error; too many of them end the session. */
+void session_error(struct session *x, const char *text);
+void session_forget_transaction(struct session *x);
+
+/* commands.c: one command line, without its CRLF. */
+void command_run(struct session *x, char *line, size_t len);
+/* transfer.c: DATA was accepted; reads the content and answers. */
+void transfer_run(struct session *x);
+/* trace.c: Return-Path and Received (RFC 5321 4.4); bytes written. */
+size_t trace_header(const struct session *x, char *out, size_t cap);
+
+#endif

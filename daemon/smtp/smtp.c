@@ -1,0 +1,374 @@
+/* The smtp role's parent: accepts, counts, forks a session, reaps it. It parses nothing of what
+ * clients send and holds no secret; sessions are its children in its own PID namespace and die with
+ * it. */
+#include "daemon/audit/events.h"
+#include "daemon/messages.h"
+#include "daemon/role.h"
+#include "daemon/smtp/session.h"
+#include "daemon/testhooks.h"
+#include "daemon/tls.h"
+#include "sandbox/lockmem.h"
+#include "sandbox/sandbox.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <event2/event.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <openssl/ssl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define ACCEPT_TURN 16
+
+/* One live session. */
+struct client {
+    pid_t pid; /* 0: free */
+    uint32_t id;
+    uint64_t began_ms;
+    char name[SESSION_CLIENT];
+};
+
+struct listener {
+    struct smtp *smtp;
+    struct event *event;
+    int fd;
+    bool lmtp;
+};
+
+struct smtp {
+    struct role *role;
+    SSL_CTX *tls;
+    struct sock_fprog filter; /* the session's, compiled once */
+    struct client *clients;
+    size_t n_clients;
+    uint32_t last_id;
+    struct listener listeners[2 * CONFIG_MAX_LIST];
+    size_t n_listeners;
+    bool ending;
+    uint64_t accepted, refused;
+};
+
+static struct smtp smtp;
+static struct session session; /* the child's; untouched pages in the parent */
+
+/* --- the child --- */
+
+/* Everything but its three channels and stderr is closed; fixed numbers, so that the rest is a
+ * range. */
+enum { CHILD_CLIENT = 3, CHILD_SEALER, CHILD_KEEPER, CHILD_FIRST_CLOSED };
+
+static void keep_channels(int client, int sealer, int keeper)
+{
+    const int from[] = {client, sealer, keeper};
+    int high[3];
+    for (int i = 0; i < 3; i++)
+        if ((high[i] = fcntl(from[i], F_DUPFD_CLOEXEC, 64)) < 0)
+            _exit(71);
+    for (int i = 0; i < 3; i++)
+        if (dup2(high[i], CHILD_CLIENT + i) < 0)
+            _exit(71);
+    if (close_range(CHILD_FIRST_CLOSED, ~0u, 0) != 0)
+        _exit(71);
+}
+
+static _Noreturn void run_child(const struct smtp *s, const struct client *c, bool lmtp, int fd,
+                                int sealer, int keeper)
+{
+    signal(SIGCHLD, SIG_DFL);
+    stream_watch_sigterm();
+    keep_channels(fd, sealer, keeper);
+    if (sandbox_install(&s->filter) != SP_OK)
+        _exit(72);
+    session = (struct session){.config = s->role->config,
+                               .tls = s->tls,
+                               .keeper = CHILD_KEEPER,
+                               .id = c->id,
+                               .lmtp = lmtp,
+                               .stream = {.fd = CHILD_CLIENT},
+                               .upstream = {.sock = CHILD_SEALER}};
+    memcpy(session.client, c->name, sizeof(session.client));
+    session_run(&session);
+    _exit(0);
+}
+
+/* --- the parent --- */
+
+static void name_client(const struct sockaddr_storage *from, char out[SESSION_CLIENT])
+{
+    const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)from;
+    const struct sockaddr_in *four = (const struct sockaddr_in *)from;
+    char text[INET6_ADDRSTRLEN] = "unknown";
+    if (from->ss_family == AF_INET6)
+        inet_ntop(AF_INET6, &six->sin6_addr, text, sizeof(text));
+    else if (from->ss_family == AF_INET)
+        inet_ntop(AF_INET, &four->sin_addr, text, sizeof(text));
+    snprintf(out, SESSION_CLIENT, "%s%s", from->ss_family == AF_INET6 ? "IPv6:" : "", text);
+}
+
+/* Hands one end of a new channel to a role; the other end is the session's. */
+static enum sp_err open_channel(int edge, uint32_t id, const char *client, int *ours)
+{
+    uint8_t buf[128];
+    int pair[2];
+    struct wire_out body = wire_out(buf, sizeof(buf));
+    *ours = -1;
+    enum sp_err err = ipc_pair(pair);
+    if (err != SP_OK)
+        return err;
+    wire_put_u32(&body, id);
+    wire_put_str(&body, client);
+    err = ipc_send_fd(edge, SP_SESSION, 0, body.at, body.len, pair[1]);
+    close(pair[1]);
+    if (err == SP_OK)
+        *ours = pair[0];
+    else
+        close(pair[0]);
+    return err;
+}
+
+static void tell_gone(int edge, uint32_t id)
+{
+    uint8_t buf[4];
+    struct wire_out body = wire_out(buf, sizeof(buf));
+    wire_put_u32(&body, id);
+    if (ipc_send_fd(edge, SP_SESSION_GONE, 0, body.at, body.len, -1) != SP_OK)
+        _exit(1);
+}
+
+static enum sp_err start_session(struct smtp *s, struct client *c, bool lmtp, int fd)
+{
+    int sealer = -1, keeper = -1;
+    c->id = ++s->last_id;
+    enum sp_err err = open_channel(ROLE_FD(ROLE_SEALER), c->id, c->name, &sealer);
+    if (err == SP_OK)
+        err = open_channel(ROLE_FD(ROLE_KEEPER), c->id, c->name, &keeper);
+    if (err == SP_OK) {
+        audit_emit(AUDIT_SESSION_OPEN, (uint64_t)c->id, c->name, lmtp ? "lmtp" : "smtp");
+        c->began_ms = stream_now_ms();
+        c->pid = fork();
+        if (c->pid == 0)
+            run_child(s, c, lmtp, fd, sealer, keeper);
+        if (c->pid < 0)
+            err = SP_ERR_SYSTEM;
+    }
+    if (sealer >= 0)
+        close(sealer);
+    if (keeper >= 0)
+        close(keeper);
+    if (err != SP_OK)
+        c->pid = 0;
+    return err;
+}
+
+/* A free place, or why there is none for this client. */
+static const char *find_place(struct smtp *s, const char *name, struct client **place)
+{
+    size_t same = 0;
+    *place = NULL;
+    for (size_t i = 0; i < s->role->config->max_sessions; i++) {
+        struct client *c = &s->clients[i];
+        if (c->pid == 0)
+            *place = *place == NULL ? c : *place;
+        else if (strcmp(c->name, name) == 0)
+            same++;
+    }
+    if (*place == NULL)
+        return "too-many-sessions";
+    return same >= s->role->config->max_sessions_per_client ? "too-many-sessions-of-client" : NULL;
+}
+
+static void refuse(struct smtp *s, int fd, const char *name, const char *why)
+{
+    char text[512];
+    int n = snprintf(text, sizeof(text), "421 4.3.2 %s Too many sessions, try again later\r\n",
+                     s->role->config->hostname);
+    if (send(fd, text, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+        role_log("a refusal could not be sent");
+    s->refused++;
+    audit_emit(AUDIT_SESSION_REFUSED, name, why);
+}
+
+static void on_connection(evutil_socket_t fd, short what, void *arg)
+{
+    struct listener *l = arg;
+    struct smtp *s = l->smtp;
+    (void)what;
+    for (int i = 0; i < ACCEPT_TURN && !s->ending; i++) {
+        struct sockaddr_storage from = {0};
+        socklen_t len = sizeof(from);
+        struct client *place;
+        char name[SESSION_CLIENT];
+        int conn = accept4(fd, (struct sockaddr *)&from, &len, SOCK_CLOEXEC);
+        if (conn < 0)
+            return;
+        name_client(&from, name);
+        const char *why = find_place(s, name, &place);
+        if (why == NULL) {
+            memcpy(place->name, name, sizeof(name));
+            if (start_session(s, place, l->lmtp, conn) == SP_OK) {
+                s->n_clients++;
+                s->accepted++;
+            } else {
+                why = "no-resources";
+            }
+        }
+        if (why != NULL)
+            refuse(s, conn, name, why);
+        close(conn);
+    }
+}
+
+static void report_end(const struct client *c, int status)
+{
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
+        audit_emit(AUDIT_VIOLATION, "session", (uint64_t)c->id, c->name);
+    else if (WIFSIGNALED(status) || WEXITSTATUS(status) != 0)
+        audit_emit(AUDIT_SESSION_CRASHED, (uint64_t)c->id, c->name,
+                   (uint64_t)(WIFSIGNALED(status) ? WTERMSIG(status) : 0));
+    audit_emit(AUDIT_SESSION_CLOSE, (uint64_t)c->id, c->name, stream_now_ms() - c->began_ms);
+}
+
+static void on_child(evutil_socket_t sig, short what, void *arg)
+{
+    struct smtp *s = arg;
+    int status;
+    pid_t pid;
+    (void)sig;
+    (void)what;
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+        for (size_t i = 0; i < s->role->config->max_sessions; i++) {
+            struct client *c = &s->clients[i];
+            if (c->pid != pid)
+                continue;
+            report_end(c, status);
+            tell_gone(ROLE_FD(ROLE_SEALER), c->id);
+            tell_gone(ROLE_FD(ROLE_KEEPER), c->id);
+            c->pid = 0;
+            s->n_clients--;
+        }
+    if (s->ending && s->n_clients == 0)
+        event_base_loopexit(s->role->base, NULL);
+}
+
+/* --- role --- */
+
+static enum sp_err prepare(struct role *role)
+{
+    enum lockmem_kind got;
+    smtp.role = role;
+    role->state = &smtp;
+    /* A session maps the sealer's slots and locks its own TLS heap; it makes no secret memory. */
+    enum sp_err err = lockmem_init(LOCKMEM_MLOCK, &got);
+    if (err == SP_OK)
+        err = lockheap_init(TLS_HEAP_SESSION, 1);
+    if (err == SP_OK)
+        err = tls_use_lockheap();
+    if (err == SP_OK)
+        err = tls_init();
+    if (err == SP_OK)
+        err = sandbox_compile(policy_row("session"), &smtp.filter);
+    smtp.clients = calloc(role->config->max_sessions, sizeof(*smtp.clients));
+    return err == SP_OK && smtp.clients == NULL ? SP_ERR_MEMORY : err;
+}
+
+static enum sp_err add_listener(struct smtp *s, int fd, bool lmtp)
+{
+    struct timeval idle = {.tv_sec = (time_t)s->role->config->smtp_idle};
+    struct listener *l = &s->listeners[s->n_listeners++];
+    int one = 1;
+    /* Accepted sockets inherit these. */
+    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &idle, sizeof(idle));
+    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &idle, sizeof(idle));
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+    *l = (struct listener){.smtp = s, .fd = fd, .lmtp = lmtp};
+    l->event = event_new(s->role->base, fd, EV_READ | EV_PERSIST, on_connection, l);
+    return l->event != NULL ? SP_OK : SP_ERR_MEMORY;
+}
+
+static enum sp_err run(struct role *role)
+{
+    struct smtp *s = role->state;
+    const struct config *c = role->config;
+    struct event *child = evsignal_new(role->base, SIGCHLD, on_child, s);
+    enum sp_err err = child != NULL && event_add(child, NULL) == 0 ? SP_OK : SP_ERR_MEMORY;
+    for (size_t i = 0; err == SP_OK && i < c->smtp_listen.count + c->lmtp_listen.count; i++)
+        err = add_listener(s, FD_EXTRA + (int)i, i >= c->smtp_listen.count);
+    return err;
+}
+
+/* The certificate chain; with the first one, the doors open. */
+static enum sp_err control(struct role *role, struct ipc_frame *frame)
+{
+    struct smtp *s = role->state;
+    SSL_CTX *tls = NULL;
+    if (frame->type != CT_CERTIFICATE)
+        return SP_ERR_DENIED;
+    size_t len = frame->body.left;
+    enum sp_err err = tls_server_new((const char *)wire_get_bytes(&frame->body, len), len, &tls);
+    if (err != SP_OK) {
+        role_log("the certificate cannot be used: %s", sp_err_text(err));
+        return s->tls != NULL ? SP_OK : err;
+    }
+    bool first = s->tls == NULL;
+    SSL_CTX_free(s->tls);
+    s->tls = tls;
+    for (size_t i = 0; first && i < s->n_listeners; i++)
+        event_add(s->listeners[i].event, NULL);
+    return SP_OK;
+}
+
+static void on_grace_over(evutil_socket_t fd, short what, void *arg)
+{
+    struct smtp *s = arg;
+    (void)fd;
+    (void)what;
+    for (size_t i = 0; i < s->role->config->max_sessions; i++)
+        if (s->clients[i].pid != 0)
+            kill(s->clients[i].pid, SIGKILL);
+}
+
+static void stop(struct role *role)
+{
+    struct smtp *s = role->state;
+    struct timeval grace = {.tv_sec = (time_t)role->config->shutdown_grace};
+    s->ending = true;
+    for (size_t i = 0; i < s->n_listeners; i++)
+        event_del(s->listeners[i].event);
+    for (size_t i = 0; i < role->config->max_sessions; i++)
+        if (s->clients[i].pid != 0)
+            kill(s->clients[i].pid, SIGTERM);
+    event_base_once(role->base, -1, EV_TIMEOUT, on_grace_over, s, &grace);
+    if (s->n_clients == 0)
+        event_base_loopexit(role->base, NULL);
+}
+
+static void status(struct role *role, struct wire_out *pairs)
+{
+    const struct smtp *s = role->state;
+    const struct {
+        const char *name;
+        uint64_t value;
+    } rows[] = {{"sessions", s->n_clients},
+                {"sessions_accepted", s->accepted},
+                {"sessions_refused", s->refused}};
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        char text[24];
+        snprintf(text, sizeof(text), "%llu", (unsigned long long)rows[i].value);
+        wire_put_str(pairs, rows[i].name);
+        wire_put_str(pairs, text);
+    }
+}
+
+const struct role_ops smtp_role = {.id = ROLE_SMTP,
+                                   .name = "smtp",
+                                   .prepare = prepare,
+                                   .run = run,
+                                   .stop = stop,
+                                   .status = status,
+                                   .control = control};

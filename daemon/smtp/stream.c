@@ -1,0 +1,121 @@
+/* Bytes off and onto the network. The other side is anybody. */
+#include "daemon/smtp/stream.h"
+
+#include <errno.h>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+static volatile sig_atomic_t told_to_end;
+
+static void on_sigterm(int sig)
+{
+    (void)sig;
+    told_to_end = 1;
+}
+
+void stream_watch_sigterm(void)
+{
+    struct sigaction act = {.sa_handler = on_sigterm}; /* no SA_RESTART: a read must return */
+    sigaction(SIGTERM, &act, NULL);
+}
+
+uint64_t stream_now_ms(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static enum sp_err check(const struct stream *s)
+{
+    if (told_to_end)
+        return SP_ERR_STATE;
+    if (s->deadline_ms != 0 && stream_now_ms() > s->deadline_ms)
+        return SP_ERR_EXPIRED;
+    return SP_OK;
+}
+
+/* Why a call returned nothing. */
+static enum sp_err why(const struct stream *s)
+{
+    if (errno == EINTR)
+        return check(s); /* SP_OK: try again */
+    return errno == EAGAIN ? SP_ERR_EXPIRED : SP_ERR_PEER;
+}
+
+static enum sp_err why_ssl(const struct stream *s, int result)
+{
+    switch (SSL_get_error(s->ssl, result)) {
+    case SSL_ERROR_WANT_READ:
+    case SSL_ERROR_WANT_WRITE:
+        return errno == EINTR ? check(s) : SP_ERR_EXPIRED;
+    default:
+        ERR_clear_error();
+        return SP_ERR_PEER;
+    }
+}
+
+enum sp_err stream_read(struct stream *s, void *buf, size_t cap, size_t *n)
+{
+    enum sp_err err = check(s);
+    *n = 0;
+    while (err == SP_OK) {
+        errno = 0;
+        ssize_t got = s->ssl != NULL ? SSL_read(s->ssl, buf, (int)cap) : recv(s->fd, buf, cap, 0);
+        if (got > 0) {
+            *n = (size_t)got;
+            return SP_OK;
+        }
+        if (s->ssl != NULL)
+            err = why_ssl(s, (int)got);
+        else
+            err = got == 0 ? SP_ERR_PEER : why(s);
+    }
+    return err;
+}
+
+enum sp_err stream_write(struct stream *s, const void *buf, size_t len)
+{
+    const char *at = buf;
+    enum sp_err err = SP_OK;
+    while (err == SP_OK && len > 0) {
+        errno = 0;
+        ssize_t put =
+            s->ssl != NULL ? SSL_write(s->ssl, at, (int)len) : send(s->fd, at, len, MSG_NOSIGNAL);
+        if (put > 0) {
+            at += put;
+            len -= (size_t)put;
+        } else if (s->ssl != NULL) {
+            err = why_ssl(s, (int)put);
+        } else if (errno != EINTR) {
+            err = why(s);
+        }
+    }
+    return err;
+}
+
+enum sp_err stream_start_tls(struct stream *s, SSL_CTX *ctx)
+{
+    enum sp_err err = SP_OK;
+    s->ssl = SSL_new(ctx);
+    if (s->ssl == NULL || SSL_set_fd(s->ssl, s->fd) != 1)
+        return SP_ERR_CRYPTO;
+    int result;
+    while (err == SP_OK && (errno = 0, result = SSL_accept(s->ssl)) != 1)
+        err = why_ssl(s, result);
+    return err == SP_OK || err == SP_ERR_STATE || err == SP_ERR_EXPIRED ? err : SP_ERR_CRYPTO;
+}
+
+void stream_close(struct stream *s)
+{
+    if (s->ssl != NULL) {
+        SSL_shutdown(s->ssl);
+        SSL_free(s->ssl);
+    }
+    close(s->fd);
+}

@@ -1,0 +1,65 @@
+/* The trace header in front of each message (RFC 5321 4.4). What the client said is cleaned: it can
+ * choose words, not structure. */
+#include "daemon/smtp/session.h"
+
+#include <openssl/ssl.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+/* A date as in RFC 5322 3.3, in UTC, without the locale. */
+static void format_date(char *out, size_t cap)
+{
+    static const char *const days[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
+    static const char *const months[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
+                                         "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+    struct timespec now;
+    struct tm tm;
+    clock_gettime(CLOCK_REALTIME, &now);
+    gmtime_r(&now.tv_sec, &tm);
+    snprintf(out, cap, "%s, %d %s %d %02d:%02d:%02d +0000", days[tm.tm_wday], tm.tm_mday,
+             months[tm.tm_mon], tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
+}
+
+static void clean(const char *in, char *out, size_t cap)
+{
+    size_t n = 0;
+    for (; *in != '\0' && n + 1 < cap; in++) {
+        char c = *in;
+        bool plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') ||
+                     strchr(".-_:[]", c) != NULL;
+        out[n++] = plain ? c : '?';
+    }
+    out[n] = '\0';
+}
+
+/* RFC 3848: how it came. */
+static const char *protocol(const struct session *x)
+{
+    if (x->lmtp)
+        return x->stream.ssl != NULL ? "LMTPS" : "LMTP";
+    if (x->stream.ssl != NULL)
+        return "ESMTPS";
+    return x->extended ? "ESMTP" : "SMTP";
+}
+
+size_t trace_header(const struct session *x, char *out, size_t cap)
+{
+    char from[ADDRESS_MAX_TEXT], helo[256], date[64], tls[128] = "",
+                                                      rcpt[ADDRESS_MAX_TEXT + 16] = "";
+    if (address_write(&x->from, from, sizeof(from)) != SP_OK)
+        from[0] = '\0';
+    clean(x->helo, helo, sizeof(helo));
+    format_date(date, sizeof(date));
+    if (x->stream.ssl != NULL)
+        snprintf(tls, sizeof(tls), "\r\n\t(using %s with cipher %s)",
+                 SSL_get_version(x->stream.ssl), SSL_get_cipher_name(x->stream.ssl));
+    if (x->recipients == 1)
+        snprintf(rcpt, sizeof(rcpt), "\r\n\tfor <%s>", x->first_rcpt);
+    int n = snprintf(out, cap,
+                     "Return-Path: <%s>\r\n"
+                     "Received: from %s ([%s])%s\r\n\tby %s with %s id %x.%u%s;\r\n\t%s\r\n",
+                     from, helo, x->client, tls, x->config->hostname, protocol(x), x->id,
+                     x->messages + 1, rcpt, date);
+    return n < 0 || (size_t)n >= cap ? 0 : (size_t)n;
+}
