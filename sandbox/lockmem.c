@@ -40,6 +40,37 @@ static size_t whole_pages(size_t size)
     return size == 0 || size > MAX_REGION ? 0 : (size + page - 1) / page * page;
 }
 
+#ifdef SEALPOST_TEST
+#define MAX_NOTED 8192u
+static struct {
+    void *at;
+    size_t size;
+} noted[MAX_NOTED];
+
+/* size 0: forget it. */
+static void note(void *at, size_t size)
+{
+    for (size_t i = 0; i < MAX_NOTED; i++)
+        if (noted[i].at == (size > 0 ? NULL : at)) {
+            noted[i].at = size > 0 ? at : NULL;
+            noted[i].size = size;
+            return;
+        }
+}
+
+const void *lockmem_region(size_t i, size_t *size)
+{
+    for (size_t n = 0; n < MAX_NOTED; n++)
+        if (noted[n].at != NULL && i-- == 0) {
+            *size = noted[n].size;
+            return noted[n].at;
+        }
+    return NULL;
+}
+#else
+#define note(at, size) ((void)0)
+#endif
+
 /* A hole of inaccessible pages for the region and its two guards. */
 static uint8_t *reserve(size_t size)
 {
@@ -77,6 +108,7 @@ static enum sp_err map_guarded(int fd, size_t size, bool secret, void **out)
         release(hole, size);
         return SP_ERR_MEMORY;
     }
+    note(at, size);
     *out = at;
     return SP_OK;
 }
@@ -205,5 +237,6 @@ void lockmem_free(void *at, size_t size)
         return;
     size = whole_pages(size);
     lockmem_wipe(at, size);
+    note(at, 0);
     release((uint8_t *)at - page_size(), size);
 }

@@ -33,6 +33,11 @@ enum sp_err lockmem_create(size_t size, int *fd, void **out);
  * so that pidfd_getfd(2) finds nothing. */
 enum sp_err lockmem_map(int fd, size_t size, void **out);
 
+#ifdef SEALPOST_TEST
+/* For the tests' scan: the i-th region of this process, or NULL past the last. */
+const void *lockmem_region(size_t i, size_t *size);
+#endif
+
 /* A heap for a library's secrets, made for CRYPTO_set_mem_functions(): small, fixed, wiped on free.
  * shared=false: on one lockmem_alloc region (roles that never fork).
  * shared=true: on private pages that a fork copies; the child must call lockheap_lock() before it
