@@ -1,0 +1,40 @@
+#!/bin/sh
+# Installs the Debian packages that a target needs, when run as root; says which are missing otherwise.
+#   sh hardening/deps.sh build|demo|check|fuzz|bench
+set -eu
+build="pkg-config libssl-dev libsodium-dev libseccomp-dev liblmdb-dev libevent-dev libjansson-dev
+    libinih-dev libcurl4-openssl-dev"
+demo="swaks openssl ca-certificates libnet-ssleay-perl"
+check="$demo libcmocka-dev python3-pytest python3-cryptography postfix python3-nacl"
+fuzz="clang libclang-rt-14-dev llvm"
+bench="dovecot-core dovecot-lmtpd"
+case "${1:-}" in
+build) want="$build" ;;
+demo) want="$build $demo" ;;
+check) want="$build $check $fuzz" ;;
+fuzz) want="$build $fuzz" ;;
+bench) want="$build $demo $bench" ;;
+*) echo "usage: deps.sh build|demo|check|fuzz|bench" >&2; exit 2 ;;
+esac
+missing=""
+for package in $want; do
+    dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
+done
+[ -n "$missing" ] || exit 0
+if [ "$(id -u)" != 0 ]; then
+    echo "missing Debian packages:$missing" >&2
+    echo "install them with: apt-get install --no-install-recommends$missing" >&2
+    exit 1
+fi
+echo "installing:$missing"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+# A mail server or two come as test tools: none of them is started.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e $policy ]; then
+    printf '#!/bin/sh\nexit 101\n' >$policy
+    chmod 755 $policy
+    trap 'rm -f $policy' EXIT
+fi
+# shellcheck disable=SC2086
+apt-get install -y -qq --no-install-recommends $missing >/dev/null
