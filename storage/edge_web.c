@@ -1,0 +1,288 @@
+/* Web's edge: proofs and tokens are checked here, so that a web process that was taken over can do
+ * no more than those users could who talk to it at that time. */
+#include "storage/edges.h"
+#include "daemon/messages.h"
+
+#include <sodium.h>
+#include <string.h>
+
+#define CHAIN_BYTES  65536u
+#define LIST_MAX     500u
+#define PIECE_MAX    65536u
+#define LOGIN_BURST  100u /* proofs of strangers verified at once ... */
+#define LOGIN_REFILL 5u   /* ... and milliseconds until one more is */
+
+/* --- who asks --- */
+
+/* Public-key work for strangers is rationed: it must not starve incoming mail. */
+static bool ration(struct bucket *b, uint64_t ms)
+{
+    uint64_t gained = (ms - b->at_ms) / LOGIN_REFILL;
+    if (gained > 0) {
+        b->left = gained > LOGIN_BURST - b->left ? LOGIN_BURST : b->left + (unsigned)gained;
+        b->at_ms = ms;
+    }
+    if (b->left == 0)
+        return false;
+    b->left--;
+    return true;
+}
+
+bool may_try(struct store_role *r)
+{
+    return ration(&r->logins, clock_us() / 1000);
+}
+
+const struct session *token_session(struct store_role *r, struct wire_in *in)
+{
+    uint8_t token[SESSION_TOKEN];
+    wire_get_copy(in, token, sizeof(token));
+    return sessions_find(r->sessions, clock_us() / 1000, token);
+}
+
+/* --- logging in --- */
+
+static enum sp_err on_challenge(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
+{
+    struct store_role *r = ctx;
+    uint8_t buf[1 + SESSION_TOKEN], challenge[SESSION_TOKEN];
+    struct wire_out out = wire_out(buf, sizeof(buf));
+    sessions_challenge(r->sessions, clock_us() / 1000, challenge);
+    wire_put_u8(&out, SP_OK);
+    wire_put_bytes(&out, challenge, sizeof(challenge));
+    return ipc_peer_send(peer, SW_CHALLENGE_REPLY, frame->id, &out, -1);
+}
+
+enum sp_err chain_load(struct store_role *r, const struct store_user *user, struct sigchain *chain)
+{
+    static uint8_t wires[CHAIN_BYTES];
+    bool more = true;
+    enum sp_err err = SP_OK;
+    sigchain_init(chain);
+    while (err == SP_OK && more) {
+        size_t len, one;
+        err = store_chain_get(r->store, user->no, chain->seq, wires, sizeof(wires), &len, &more);
+        for (size_t at = 0; err == SP_OK && at < len; at += one) {
+            err = sigchain_next(wires + at, len - at, &one);
+            if (err == SP_OK)
+                err = sigchain_apply(chain, wires + at, one);
+        }
+    }
+    return err;
+}
+
+struct login {
+    uint8_t user_id[ID_SIZE], device_id[ID_SIZE];
+    uint8_t challenge[SESSION_TOKEN], signature[SIGN_SIZE];
+};
+
+/* docs/api.md: the url is in it, so that a login cannot be carried to another server. */
+static enum sp_err verify_login(const struct store_role *r, const struct login *l,
+                                const struct chain_device *device)
+{
+    uint8_t text[CONFIG_MAX_TEXT + 256];
+    struct wire_out out = wire_out(text, sizeof(text));
+    wire_put_str(&out, "sealpost/1 session");
+    wire_put_str(&out, r->role->config->web_url != NULL ? r->role->config->web_url : "");
+    wire_put_bytes(&out, l->challenge, SESSION_TOKEN);
+    wire_put_bytes(&out, l->user_id, ID_SIZE);
+    wire_put_bytes(&out, l->device_id, ID_SIZE);
+    if (!wire_out_ok(&out))
+        return SP_ERR_LIMIT;
+    return crypto_sign_verify_detached(l->signature, text, out.len, device->sign_pk) == 0
+               ? SP_OK
+               : SP_ERR_AUTH;
+}
+
+/* Every failure looks the same to the caller. */
+static enum sp_err login(struct store_role *r, const struct login *l, struct store_user *user)
+{
+    struct sigchain chain;
+    if (sessions_redeem(r->sessions, clock_us() / 1000, l->challenge) != SP_OK ||
+        store_user_by_id(r->store, l->user_id, user) != SP_OK || user->state != USER_ENROLLED ||
+        chain_load(r, user, &chain) != SP_OK)
+        return SP_ERR_AUTH;
+    const struct chain_device *device = sigchain_device(&chain, l->device_id);
+    if (device == NULL || device->revoked)
+        return SP_ERR_AUTH;
+    return verify_login(r, l, device);
+}
+
+static enum sp_err on_login(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
+{
+    struct store_role *r = ctx;
+    struct login l;
+    struct store_user user;
+    uint8_t buf[1 + SESSION_TOKEN + 4];
+    wire_get_copy(&frame->body, l.user_id, ID_SIZE);
+    wire_get_copy(&frame->body, l.device_id, ID_SIZE);
+    wire_get_copy(&frame->body, l.challenge, SESSION_TOKEN);
+    wire_get_copy(&frame->body, l.signature, SIGN_SIZE);
+    enum sp_err err = may_try(r) ? login(r, &l, &user) : SP_ERR_LIMIT;
+    if (err != SP_OK)
+        return answer(peer, SW_LOGIN_REPLY, frame->id, err);
+    struct session who = {.user = user.no};
+    memcpy(who.user_id, l.user_id, ID_SIZE);
+    memcpy(who.device_id, l.device_id, ID_SIZE);
+    const struct session *s = sessions_open(r->sessions, clock_us() / 1000, &who);
+    struct wire_out out = wire_out(buf, sizeof(buf));
+    wire_put_u8(&out, SP_OK);
+    wire_put_bytes(&out, s->token, SESSION_TOKEN);
+    wire_put_u32(&out, SESSION_SECONDS);
+    err = ipc_peer_send(peer, SW_LOGIN_REPLY, frame->id, &out, -1);
+    sodium_memzero(buf, sizeof(buf));
+    return err;
+}
+
+static enum sp_err on_logout(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
+{
+    struct store_role *r = ctx;
+    const uint8_t *token = wire_get_bytes(&frame->body, SESSION_TOKEN);
+    if (token == NULL)
+        return SP_ERR_FORMAT;
+    sessions_close(r->sessions, token);
+    return answer(peer, SW_LOGOUT_REPLY, frame->id, SP_OK);
+}
+
+/* --- reading --- */
+
+static uint8_t reply_buf[IPC_MAX_PAYLOAD];
+
+static enum sp_err on_chain_get(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
+{
+    struct store_role *r = ctx;
+    struct store_user user;
+    char address[STORE_MAX_ADDRESS];
+    size_t len, n = 0;
+    bool more = false;
+    const struct session *s = token_session(r, &frame->body);
+    const uint8_t *text = wire_get_b16(&frame->body, STORE_MAX_ADDRESS, &len);
+    uint32_t after = wire_get_u32(&frame->body);
+    if (frame->body.bad)
+        return SP_ERR_FORMAT;
+    enum sp_err err = s != NULL ? SP_OK : SP_ERR_DENIED;
+    if (err == SP_OK &&
+        (store_address(text, len, false, address) != SP_OK ||
+         store_user_by_address(r->store, address, &user) != SP_OK || user.state != USER_ENROLLED))
+        err = SP_ERR_NOT_FOUND;
+    struct wire_out out = wire_out(reply_buf, 1 + ID_SIZE + 1);
+    if (err == SP_OK)
+        err =
+            store_chain_get(r->store, user.no, after, reply_buf + out.cap, CHAIN_BYTES, &n, &more);
+    if (err != SP_OK)
+        return answer(peer, SW_CHAIN_GET_REPLY, frame->id, err);
+    wire_put_u8(&out, SP_OK);
+    wire_put_bytes(&out, user.user_id, ID_SIZE);
+    wire_put_u8(&out, more);
+    out.len += n;
+    out.cap = out.len;
+    return ipc_peer_send(peer, SW_CHAIN_GET_REPLY, frame->id, &out, -1);
+}
+
+static enum sp_err on_list(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
+{
+    static struct store_entry entries[LIST_MAX];
+    struct store_role *r = ctx;
+    size_t n = 0;
+    const struct session *s = token_session(r, &frame->body);
+    uint64_t after = wire_get_u64(&frame->body);
+    uint16_t limit = wire_get_u16(&frame->body);
+    if (limit == 0 || limit > LIST_MAX)
+        return SP_ERR_FORMAT;
+    enum sp_err err =
+        s != NULL ? store_list(r->store, s->user, after, entries, limit, &n) : SP_ERR_DENIED;
+    if (err != SP_OK)
+        return answer(peer, SW_LIST_REPLY, frame->id, err);
+    struct wire_out out = wire_out(reply_buf, sizeof(reply_buf));
+    wire_put_u8(&out, SP_OK);
+    wire_put_u16(&out, (uint16_t)n);
+    for (size_t i = 0; i < n; i++) {
+        wire_put_u64(&out, entries[i].seq);
+        wire_put_bytes(&out, entries[i].message_id, ID_SIZE);
+        wire_put_u64(&out, entries[i].received_ms);
+        wire_put_u64(&out, entries[i].bytes);
+        wire_put_u16(&out, entries[i].pieces);
+        wire_put_u32(&out, entries[i].generation);
+    }
+    return ipc_peer_send(peer, SW_LIST_REPLY, frame->id, &out, -1);
+}
+
+static enum sp_err on_message(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
+{
+    struct store_role *r = ctx;
+    const uint8_t *envelope, *box;
+    size_t envelope_len, box_len;
+    const struct session *s = token_session(r, &frame->body);
+    const uint8_t *id = wire_get_bytes(&frame->body, ID_SIZE);
+    if (id == NULL)
+        return SP_ERR_FORMAT;
+    enum sp_err err =
+        s != NULL ? store_fetch(r->store, s->user, id, &envelope, &envelope_len, &box, &box_len)
+                  : SP_ERR_DENIED;
+    if (err != SP_OK)
+        return answer(peer, SW_MESSAGE_REPLY, frame->id, err);
+    struct wire_out out = wire_out(reply_buf, sizeof(reply_buf));
+    wire_put_u8(&out, SP_OK);
+    wire_put_b32(&out, envelope, envelope_len);
+    wire_put_b32(&out, box, box_len);
+    audit_emit(AUDIT_FETCHED, id, s->user_id);
+    return ipc_peer_send(peer, SW_MESSAGE_REPLY, frame->id, &out, -1);
+}
+
+static enum sp_err on_piece(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
+{
+    static uint8_t bytes[PIECE_MAX];
+    struct store_role *r = ctx;
+    size_t got = 0;
+    uint64_t total = 0;
+    const struct session *s = token_session(r, &frame->body);
+    const uint8_t *id = wire_get_bytes(&frame->body, ID_SIZE);
+    uint16_t piece = wire_get_u16(&frame->body);
+    uint64_t offset = wire_get_u64(&frame->body);
+    uint32_t n = wire_get_u32(&frame->body);
+    if (id == NULL || n == 0 || n > PIECE_MAX)
+        return SP_ERR_FORMAT;
+    enum sp_err err = s != NULL
+                          ? store_read(r->store, s->user, id, piece, offset, bytes, n, &got, &total)
+                          : SP_ERR_DENIED;
+    if (err != SP_OK)
+        return answer(peer, SW_PIECE_REPLY, frame->id, err);
+    struct wire_out out = wire_out(reply_buf, sizeof(reply_buf));
+    wire_put_u8(&out, SP_OK);
+    wire_put_u64(&out, total);
+    wire_put_b32(&out, bytes, got);
+    return ipc_peer_send(peer, SW_PIECE_REPLY, frame->id, &out, -1);
+}
+
+/* --- deleting --- */
+
+static enum sp_err on_delete(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
+{
+    struct store_role *r = ctx;
+    struct reply reply = {.peer = peer, .type = SW_DELETE_REPLY, .id = frame->id, .deleted = true};
+    const struct session *s = token_session(r, &frame->body);
+    wire_get_copy(&frame->body, reply.message_id, ID_SIZE);
+    if (frame->body.bad)
+        return SP_ERR_FORMAT;
+    enum sp_err err = s != NULL ? store_delete(r->store, s->user, reply.message_id) : SP_ERR_DENIED;
+    if (err != SP_OK)
+        return answer(peer, SW_DELETE_REPLY, frame->id, err);
+    memcpy(reply.user_id, s->user_id, ID_SIZE);
+    sweep_soon(r);
+    return group_answer(r, &reply);
+}
+
+#define TOKEN SESSION_TOKEN
+static const struct ipc_rule rules[] = {
+    {SW_CHALLENGE, false, false, 0, 0, on_challenge},
+    {SW_LOGIN, false, false, 128, 128, on_login},
+    {SW_ENROLL, false, false, 8, 1024 + SIGCHAIN_MAX_WIRE, on_enroll},
+    {SW_CHAIN_GET, false, false, TOKEN + 6, TOKEN + 6 + STORE_MAX_ADDRESS, on_chain_get},
+    {SW_CHAIN_ADD, false, false, TOKEN + 4, TOKEN + 4 + SIGCHAIN_MAX_WIRE, on_chain_add},
+    {SW_LIST, false, false, TOKEN + 10, TOKEN + 10, on_list},
+    {SW_MESSAGE, false, false, TOKEN + 16, TOKEN + 16, on_message},
+    {SW_PIECE, false, false, TOKEN + 30, TOKEN + 30, on_piece},
+    {SW_DELETE, false, false, TOKEN + 16, TOKEN + 16, on_delete},
+    {SW_LOGOUT, false, false, TOKEN, TOKEN, on_logout},
+};
+const struct ipc_rules web_rules = {rules, sizeof(rules) / sizeof(rules[0]), UINT64_MAX, edge_gone};

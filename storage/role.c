@@ -1,0 +1,233 @@
+/* The store's process: one group of writes for everybody who asks, one sync for the group. Its
+ * peers are less trusted than itself: the sealer may ask for mail to be kept, web for what a
+ * device's signature allows, operators (handed over by the supervisor) for users and aliases. */
+#include "storage/edges.h"
+#include "daemon/messages.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <malloc.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <time.h>
+
+#define DATA_DIR       "."   /* the root of the cage */
+#define SWEEP_BLOCKS   256u  /* freed in one group */
+#define SWEEP_PAUSE_US 5000  /* between groups, for those who wait */
+#define GATHER_US      1500u /* the longest that a first answer waits for others to share its sync */
+
+static struct store_role the_store;
+
+uint64_t clock_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000u + (uint64_t)t.tv_nsec / 1000u;
+}
+
+uint64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (uint64_t)t.tv_sec * 1000u + (uint64_t)t.tv_nsec / 1000000u;
+}
+
+bool own_domain(const struct store_role *r, const char *address)
+{
+    const char *domain = store_address_domain(address);
+    const struct config_list *own = &r->role->config->domain;
+    for (size_t i = 0; i < own->count; i++)
+        if (strcasecmp(own->item[i], domain) == 0)
+            return true;
+    return false;
+}
+
+/* --- groups --- */
+
+enum sp_err answer(struct ipc_peer *peer, uint16_t type, uint32_t id, enum sp_err status)
+{
+    uint8_t byte = (uint8_t)status;
+    struct wire_out out = {.at = &byte, .len = 1, .cap = 1};
+    return ipc_peer_send(peer, type, id, &out, -1);
+}
+
+/* After a failed sync nobody knows what is on disk: a new process reads it anew. */
+static void give_up_if_broken(enum sp_err err)
+{
+    if (err == SP_OK || err == SP_ERR_NO_SPACE || err == SP_ERR_MEMORY)
+        return;
+    role_log("the database failed: %s (%s)", sp_err_text(err), strerror(errno));
+    exit(EXIT_FAILURE);
+}
+
+enum sp_err group_flush(struct store_role *r)
+{
+    ring_ack(r); /* the sealer can go on while the disk works */
+    uint64_t start = clock_us();
+    enum sp_err err = store_commit(r->store);
+    give_up_if_broken(err);
+    r->last_commit_us = clock_us() - start;
+    r->commits++;
+    for (size_t i = 0; i < r->n_replies; i++) {
+        const struct reply *a = &r->reply[i];
+        if (a->deleted && err == SP_OK)
+            audit_emit(AUDIT_DELETED, a->message_id, a->user_id);
+        else if (err == SP_OK)
+            r->committed++;
+        if (a->peer == r->sealer || a->peer == r->web)
+            answer(a->peer, a->type, a->id, err); /* one who is gone is told by gone() */
+    }
+    r->n_replies = 0;
+    return err;
+}
+
+enum sp_err group_answer(struct store_role *r, const struct reply *reply)
+{
+    if (r->n_replies == 0)
+        r->first_reply_us = clock_us();
+    r->reply[r->n_replies++] = *reply;
+    if (r->n_replies == GROUP_REPLIES)
+        group_flush(r);
+    return SP_OK;
+}
+
+/* Whether the sealer has already sent more that could share the sync. */
+static bool more_comes(const struct store_role *r)
+{
+    if (r->sealer == NULL || clock_us() - r->first_reply_us > GATHER_US)
+        return false;
+    struct pollfd p = {.fd = ipc_peer_socket(r->sealer), .events = POLLIN};
+    return poll(&p, 1, 0) == 1 && (p.revents & POLLIN) != 0;
+}
+
+static void on_idle(void *ctx)
+{
+    struct store_role *r = ctx;
+    ring_ack(r);
+    if (store_pending(r->store) >= GROUP_BYTES || (r->n_replies > 0 && !more_comes(r)))
+        group_flush(r);
+}
+
+/* --- sweeping --- */
+
+void sweep_soon(struct store_role *r)
+{
+    const struct timeval pause = {.tv_usec = SWEEP_PAUSE_US};
+    if (!event_pending(r->sweeper, EV_TIMEOUT, NULL))
+        event_add(r->sweeper, &pause);
+}
+
+static void on_sweep(evutil_socket_t fd, short what, void *ctx)
+{
+    struct store_role *r = ctx;
+    bool more = false;
+    (void)fd;
+    (void)what;
+    enum sp_err err = store_sweep(r->store, SWEEP_BLOCKS, &more);
+    group_flush(r);
+    if (more && err == SP_OK)
+        sweep_soon(r);
+}
+
+/* --- peers --- */
+
+void edge_gone(void *ctx, struct ipc_peer *peer, enum sp_err why)
+{
+    struct store_role *r = ctx;
+    if (why != SP_ERR_PEER)
+        role_log("a peer broke the protocol: %s", sp_err_text(why));
+    if (peer == r->sealer) {
+        group_flush(r);
+        incoming_drop_all(r);
+        r->sealer = NULL;
+    }
+    if (peer == r->web)
+        r->web = NULL;
+    ipc_peer_free(peer);
+}
+
+/* --- the role --- */
+
+static enum sp_err prepare(struct role *role)
+{
+    struct store_role *r = &the_store;
+    memset(r, 0, sizeof(*r));
+    r->role = role;
+    role->state = r;
+    /* Dirty pages come and go by the megabyte: keep them instead of faulting them in again. */
+    mallopt(M_MMAP_THRESHOLD, 64 << 20);
+    mallopt(M_TRIM_THRESHOLD, 64 << 20);
+    r->sessions = sessions_new();
+    if (r->sessions == NULL)
+        return SP_ERR_MEMORY;
+    enum sp_err err = store_open(DATA_DIR, role->config->map_size, &r->store);
+    if (err == SP_ERR_STATE)
+        role_log("the database is in use by another process");
+    return err;
+}
+
+static enum sp_err run(struct role *role)
+{
+    struct store_role *r = role->state;
+    r->sweeper = evtimer_new(role->base, on_sweep, r);
+    r->sealer = ipc_peer_new(role->base, ROLE_FD(ROLE_SEALER), &sealer_rules, r);
+    r->web = ipc_peer_new(role->base, ROLE_FD(ROLE_WEB), &web_rules, r);
+    if (r->sweeper == NULL || r->sealer == NULL || r->web == NULL)
+        return SP_ERR_MEMORY;
+    ipc_on_idle(on_idle, r);
+    sweep_soon(r);
+    return SP_OK;
+}
+
+static void stop(struct role *role)
+{
+    struct store_role *r = role->state;
+    group_flush(r);
+    incoming_drop_all(r);
+    store_close(r->store);
+    r->store = NULL;
+    sessions_free(r->sessions);
+    exit(EXIT_SUCCESS);
+}
+
+static void put_number(struct wire_out *pairs, const char *name, uint64_t value)
+{
+    char text[24];
+    snprintf(text, sizeof(text), "%llu", (unsigned long long)value);
+    wire_put_str(pairs, name);
+    wire_put_str(pairs, text);
+}
+
+static void status(struct role *role, struct wire_out *pairs)
+{
+    struct store_role *r = role->state;
+    struct store_totals t;
+    if (store_totals(r->store, &t) != SP_OK)
+        return;
+    put_number(pairs, "users", t.users);
+    put_number(pairs, "messages", t.messages);
+    put_number(pairs, "bytes stored", t.bytes);
+    put_number(pairs, "map used", t.map_used);
+    put_number(pairs, "map size", t.map_size);
+    put_number(pairs, "commits", r->commits);
+    put_number(pairs, "messages a commit", r->commits > 0 ? r->committed / r->commits : 0);
+    put_number(pairs, "last commit us", r->last_commit_us);
+}
+
+static enum sp_err control(struct role *role, struct ipc_frame *frame)
+{
+    return frame->type == CT_ADMIN ? operator_accept(role->state, frame) : SP_ERR_DENIED;
+}
+
+const struct role_ops store_role = {
+    .id = ROLE_STORE,
+    .name = "store",
+    .prepare = prepare,
+    .run = run,
+    .stop = stop,
+    .status = status,
+    .control = control,
+};
