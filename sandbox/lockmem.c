@@ -86,10 +86,11 @@ static void release(uint8_t *hole, size_t size)
 }
 
 /* memfd_secret pages are locked from birth; mlock() on them says ENOMEM. Touching each page has it
- * allocated now: later, running out of memory would be a SIGBUS. */
+ * allocated now: later, running out of memory would be a SIGBUS. (mlock2, since the sanitizers turn
+ * mlock into nothing.) */
 static int make_locked(uint8_t *at, size_t size, bool secret)
 {
-    if (!secret && (mlock(at, size) != 0 || madvise(at, size, MADV_DONTDUMP) != 0))
+    if (!secret && (mlock2(at, size, 0) != 0 || madvise(at, size, MADV_DONTDUMP) != 0))
         return -1;
     for (size_t i = 0; i < size; i += page_size())
         (void)*(volatile uint8_t *)(at + i);

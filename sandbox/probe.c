@@ -29,7 +29,8 @@
 static _Alignas(4096) char page[4096];
 static struct stat st;
 static struct io_uring_params ring;
-static union bpf_attr map;
+static union bpf_attr map = {
+    .map_type = BPF_MAP_TYPE_ARRAY, .key_size = 4, .value_size = 4, .max_entries = 1};
 static struct perf_event_attr counter = {.type = PERF_TYPE_SOFTWARE, .size = sizeof(counter)};
 static struct sockaddr_in loopback = {
     .sin_family = AF_INET, .sin_port = 0x0900, .sin_addr.s_addr = 0x0100007f};
