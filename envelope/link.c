@@ -16,12 +16,22 @@ void b64u_encode(const uint8_t *in, size_t len, char *out)
     sodium_bin2base64(out, B64U_LEN(len) + 1, in, len, B64U_VARIANT); /* in constant time */
 }
 
+/* libsodium 1.0.18 computes with the character as a signed number, and takes some bytes above 0x7f
+ * for digits. Looks at all bytes alike, since they may be a secret's. */
+static bool is_ascii(const char *s, size_t len)
+{
+    unsigned all = 0;
+    for (size_t i = 0; i < len; i++)
+        all |= (uint8_t)s[i];
+    return all < 0x80;
+}
+
 enum sp_err b64u_decode(const char *in, size_t len, uint8_t *out, size_t out_len)
 {
     size_t got = 0;
-    /* libsodium refuses stray bits, other characters and padding; an end before len is an error
-     * when no place to report it is given. */
-    if (len == B64U_LEN(out_len) &&
+    /* libsodium refuses stray bits, padding, and (as it is given no place to report an early end)
+     * any other character. */
+    if (len == B64U_LEN(out_len) && is_ascii(in, len) &&
         sodium_base642bin(out, out_len, in, len, NULL, &got, NULL, B64U_VARIANT) == 0 &&
         got == out_len)
         return SP_OK;

@@ -4,6 +4,7 @@
 
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <cmocka.h>
@@ -31,6 +32,23 @@ static void base64url(void **state)
         assert_int_equal(out[0], 0);
     }
     assert_int_equal(b64u_decode("Z\0", 2, out, 1), SP_ERR_FORMAT);
+}
+
+/* All 256 characters, in every place of a group: exactly the 64 of RFC 4648 section 5 are digits.
+ */
+static void base64url_alphabet(void **state)
+{
+    (void)state;
+    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_";
+    uint8_t out[3];
+    for (unsigned c = 0; c < 256; c++) {
+        bool digit = memchr(digits, (int)c, 64) != NULL;
+        for (size_t at = 0; at < 4; at++) {
+            char text[4] = {'A', 'A', 'A', 'A'};
+            text[at] = (char)c;
+            assert_int_equal(b64u_decode(text, 4, out, 3), digit ? SP_OK : SP_ERR_FORMAT);
+        }
+    }
 }
 
 static struct link sample(char text[LINK_TEXT_MAX])
@@ -192,10 +210,15 @@ static void hashes(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(base64url),         cmocka_unit_test(links_round_trip),
-        cmocka_unit_test(bad_links),         cmocka_unit_test(link_limits),
-        cmocka_unit_test(seeds_for_devices), cmocka_unit_test(secrets_for_the_keeper),
-        cmocka_unit_test(message_ids),       cmocka_unit_test(hashes),
+        cmocka_unit_test(base64url),
+        cmocka_unit_test(base64url_alphabet),
+        cmocka_unit_test(links_round_trip),
+        cmocka_unit_test(bad_links),
+        cmocka_unit_test(link_limits),
+        cmocka_unit_test(seeds_for_devices),
+        cmocka_unit_test(secrets_for_the_keeper),
+        cmocka_unit_test(message_ids),
+        cmocka_unit_test(hashes),
     };
     return sodium_init() < 0 ? 1 : cmocka_run_group_tests(tests, NULL, NULL);
 }
