@@ -11,10 +11,10 @@
 
 static const struct outcome common[] = {
     {SP_ERR_FORMAT, 400, "malformed request"},
-    {SP_ERR_LIMIT, 400, "over a limit"},
+    {SP_ERR_LIMIT, 429, "too many, try again"},
     {SP_ERR_AUTH, 401, "no session, or it is over"},
     {SP_ERR_EXPIRED, 401, "no session, or it is over"},
-    {SP_ERR_DENIED, 403, "not allowed"},
+    {SP_ERR_DENIED, 401, "no session, or it is over"},
     {SP_ERR_NOT_FOUND, 404, "not found"},
     {SP_ERR_EXISTS, 409, "exists already"},
     {SP_ERR_STATE, 409, "not now"},
@@ -88,7 +88,7 @@ static void refuse(struct evhttp_request *req, const struct outcome *o)
     struct evkeyvalq *headers = evhttp_request_get_output_headers(req);
     if (o->code == 401) /* RFC 9110 15.5.2 */
         evhttp_add_header(headers, "WWW-Authenticate", "Sealpost-Session");
-    if (o->code == 503)
+    if (o->code == 503 || o->code == 429)
         evhttp_add_header(headers, "Retry-After", "2");
     conn_answer_error(req, o->code, o->text);
 }

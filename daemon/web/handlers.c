@@ -71,7 +71,7 @@ enum sp_err start_enroll(struct exchange *x, struct wire_in *body, struct wire_o
     size_t address_len, code_len, wire_len;
     (void)x;
     const uint8_t *address = wire_get_b16(body, PARSE_MAX_ADDRESS, &address_len);
-    const uint8_t *code = wire_get_b16(body, 64, &code_len);
+    const uint8_t *code = wire_get_b16(body, WEB_MAX_CODE, &code_len);
     const uint8_t *wire = wire_get_b32(body, SIGCHAIN_MAX_WIRE, &wire_len);
     if (!wire_in_done(body))
         return SP_ERR_FORMAT;

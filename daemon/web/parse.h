@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 #define PARSE_MAX_TARGET  2048u /* bytes of a request target */
-#define PARSE_MAX_ADDRESS 320u  /* local part 64, "@", domain 255 (RFC 5321 4.5.3.1) */
+#define PARSE_MAX_ADDRESS 255u  /* as FORMAT.md section 8 and the store take it */
 #define PARSE_TOKEN       32u
 #define PARSE_LIST_MAX    500u /* entries of a list in one frame (messages.h, SW_LIST) */
 

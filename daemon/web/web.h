@@ -33,6 +33,7 @@ struct evbuffer;
 #define WEB_MAX_ASKS        256u         /* outstanding at the store */
 #define WEB_MAX_HEADERS     (8u * 1024u) /* request line and headers */
 #define WEB_MAX_BODY        (8u * 1024u) /* whatever the route; each has a lower limit of its own */
+#define WEB_MAX_CODE        64u          /* bytes of an enrolment code as typed */
 #define WEB_MAX_CHAIN       (1024u * 1024u) /* bytes of wires in one answer */
 #define WEB_BLOCK           65536u          /* bytes of a piece under way for one client */
 

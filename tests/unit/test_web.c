@@ -106,7 +106,7 @@ static bool reply_session(uint16_t type, struct wire_in *body, struct wire_out *
                                      1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1};
     const uint8_t *token = wire_get_bytes(body, 32), *id = NULL;
     if (memcmp(token, good, 32) != 0) {
-        wire_put_u8(out, SP_ERR_AUTH);
+        wire_put_u8(out, SP_ERR_DENIED);
         return true;
     }
     if (type == SW_PIECE || type == SW_MESSAGE || type == SW_DELETE)
@@ -142,7 +142,7 @@ static void play_store(int sock)
         _exit(0);
     if (frame.type == SW_CHALLENGE || frame.type == SW_LOGIN || frame.type == SW_ENROLL) {
         bool refused = frame.type == SW_LOGIN && frame.body.at[0] != 'u';
-        wire_put_u8(&out, refused ? SP_ERR_DENIED : SP_OK);
+        wire_put_u8(&out, refused ? SP_ERR_AUTH : SP_OK);
         if (!refused)
             wire_put_bytes(&out, "0123456789abcdef0123456789abcdef0123",
                            frame.type == SW_CHALLENGE ? 32
