@@ -30,20 +30,21 @@ void cake_free(struct cake *cake);
 uint64_t cake_sealed_length(uint64_t n);
 enum sp_err cake_plain_length(uint64_t sealed, uint64_t *n);
 
-/* Begins to seal. nonce NULL: a random one (always, outside tests). header: the stream's first bytes. */
-enum sp_err cake_seal_begin(struct cake *cake, const uint8_t key[CAKE_KEY],
-                            const uint8_t *nonce, uint8_t header[CAKE_HEADER]);
-/* Seals the next chunk: exactly CAKE_CHUNK bytes, or fewer (0 too) when last. out gets len + CAKE_TAG
- * bytes and may be equal to in. */
+/* Begins to seal. nonce NULL: a random one (always, outside tests). header: the stream's first
+ * bytes. */
+enum sp_err cake_seal_begin(struct cake *cake, const uint8_t key[CAKE_KEY], const uint8_t *nonce,
+                            uint8_t header[CAKE_HEADER]);
+/* Seals the next chunk: exactly CAKE_CHUNK bytes, or fewer (0 too) when last. out gets len +
+ * CAKE_TAG bytes and may be equal to in. */
 enum sp_err cake_seal_chunk(struct cake *cake, const uint8_t *in, size_t len, bool last,
                             uint8_t *out);
 
 /* Begins to open: checks the commitment in constant time. SP_ERR_AUTH. */
 enum sp_err cake_open_begin(struct cake *cake, const uint8_t key[CAKE_KEY],
                             const uint8_t header[CAKE_HEADER]);
-/* Opens chunk number index, len bytes with its tag (CAKE_SEALED, or fewer when last). Nothing is in out
- * unless the tag verified; out may be equal to in and gets len - CAKE_TAG bytes. Any order: the caller
- * who starts in the middle authenticates the last chunk first. */
+/* Opens chunk number index, len bytes with its tag (CAKE_SEALED, or fewer when last). Nothing is in
+ * out unless the tag verified; out may be equal to in and gets len - CAKE_TAG bytes. Any order: the
+ * caller who starts in the middle authenticates the last chunk first. */
 enum sp_err cake_open_chunk(struct cake *cake, uint64_t index, const uint8_t *in, size_t len,
                             bool last, uint8_t *out);
 

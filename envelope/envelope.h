@@ -1,7 +1,7 @@
 #ifndef SEALPOST_ENVELOPE_H
 #define SEALPOST_ENVELOPE_H
-/* Envelope, box, digest, payload and signatures (FORMAT.md 4.3 to 4.6). Decoded structs lead into the
- * decoded bytes; nothing is allocated. */
+/* Envelope, box, digest, payload and signatures (FORMAT.md 4.3 to 4.6). Decoded structs lead into
+ * the decoded bytes; nothing is allocated. */
 #include "envelope/cake.h"
 #include "envelope/error.h"
 #include "envelope/keys.h"
@@ -22,8 +22,10 @@ struct envelope {
     uint8_t sender_sign_pk[KEY_SIZE];
     uint8_t bcc_commitment[HASH_SIZE];
     uint32_t n_pieces;
-    uint64_t piece_length[ENVELOPE_MAX_PIECES]; /* ciphertext bytes */
-    const uint8_t *manifest;                    /* ciphertext */
+    /* Ciphertext bytes: each a length that Cake has. No digest covers them: they size a download,
+     * and the manifest's hash and length decide. */
+    uint64_t piece_length[ENVELOPE_MAX_PIECES];
+    const uint8_t *manifest; /* ciphertext */
     size_t manifest_len;
 };
 
@@ -44,8 +46,8 @@ struct box {
 #define BOX_NONCE      24u
 #define RECIPIENTS_MAX 65536u /* in one recipient list */
 
-/* Bytes of an encoded envelope with n pieces and a manifest ciphertext of m bytes, sender or not: at most
- * this. */
+/* Bytes of an encoded envelope with n pieces and a manifest ciphertext of m bytes, sender or not:
+ * at most this. */
 #define ENVELOPE_SIZE(n, m) (148u + 8u * (size_t)(n) + (size_t)(m))
 
 enum sp_err envelope_encode(const struct envelope *e, uint8_t *out, size_t cap, size_t *len);
@@ -63,15 +65,17 @@ enum sp_err envelope_manifest_hash(const struct envelope *e, uint8_t out[HASH_SI
 enum sp_err box_digest(const struct envelope *e, const uint8_t manifest_hash[HASH_SIZE],
                        const struct box *b, uint8_t out[HASH_SIZE]);
 
-/* What a box's payload is sealed with. secret: kinds 1 and 2 ephemeral_sk when sealing and the
- * recipient's private key when opening; kind 3 the password. */
-/* Seals the payload for b, whose other fields are set: out_sealed holds BOX_MAX_SEALED bytes and becomes
- * b->sealed. sign_sk: the sender's Ed25519 secret key (64 bytes, libsodium's form), or NULL when the appliance
- * seals. nonce NULL: random. */
-enum sp_err box_seal(const struct envelope *e, const uint8_t manifest_hash[HASH_SIZE], struct box *b,
-                     const uint8_t secret[KEY_SIZE], const uint8_t shared_key[KEY_SIZE],
-                     const uint8_t *sign_sk, const uint8_t *nonce, uint8_t *out_sealed);
-/* Opens it and verifies the signature if the envelope has a sender. shared_key is wiped on failure. Whether
+/* Seals the payload for b, whose other fields are set: out_sealed holds BOX_MAX_SEALED bytes and
+ * becomes b->sealed. secret: kinds 1 and 2 ephemeral_sk, kind 3 the password. sign_sk: the sender's
+ * Ed25519 secret key (64 bytes, libsodium's form), or NULL when the appliance seals; SP_ERR_STATE
+ * or SP_ERR_AUTH if that is not what the envelope says. nonce NULL: random. SP_ERR_AUTH, too, for a
+ * recipient_pk of small order. */
+enum sp_err box_seal(const struct envelope *e, const uint8_t manifest_hash[HASH_SIZE],
+                     struct box *b, const uint8_t secret[KEY_SIZE],
+                     const uint8_t shared_key[KEY_SIZE], const uint8_t *sign_sk,
+                     const uint8_t *nonce, uint8_t *out_sealed);
+/* Opens it and verifies the signature if the envelope has a sender. secret: kinds 1 and 2 the
+ * recipient's private key, kind 3 the password. shared_key is wiped on failure. Whether
  * sender_sign_pk is on the sender's sigchain is the caller's to check, first. */
 enum sp_err box_open(const struct envelope *e, const uint8_t manifest_hash[HASH_SIZE],
                      const struct box *b, const uint8_t secret[KEY_SIZE],

@@ -10,7 +10,7 @@
 #define LINK_TEXT_MAX 1024u /* a whole link, with its NUL (LINK_MAX is POSIX's) */
 
 /* Bytes of text for n bytes, without the NUL. */
-#define B64U_LEN(n) (((n) * 4u + 2u) / 3u)
+#define B64U_LEN(n) (((n)*4u + 2u) / 3u)
 /* out: B64U_LEN(len) + 1 bytes, NUL-terminated. */
 void b64u_encode(const uint8_t *in, size_t len, char *out);
 /* Exactly out_len bytes; strict: no padding, no stray bits, no other character. */

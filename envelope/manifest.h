@@ -37,13 +37,13 @@ struct manifest {
     size_t added_len;
 };
 
-/* What the format asks of an attachment's names: "token/token" in lower case (RFC 2045 section 5.1);
- * strict UTF-8 without '/', '\\', controls, and not "." or "..", perhaps empty. */
+/* What the format asks of an attachment's names: "token/token" in lower case (RFC 2045
+ * section 5.1); strict UTF-8 without '/', '\\', controls, and not "." or "..", perhaps empty. */
 bool manifest_media_type_ok(const char *s, size_t len);
 bool manifest_file_name_ok(const char *name, size_t len);
 
-/* *len: bytes written. SP_ERR_LIMIT if cap or a limit of the format does not hold it; SP_ERR_FORMAT if
- * the pieces break the format's rules (kinds, order, offsets, names). */
+/* *len: bytes written. SP_ERR_LIMIT if cap or a limit of the format does not hold it; SP_ERR_FORMAT
+ * if the pieces break the format's rules (kinds, order, offsets, names). */
 enum sp_err manifest_encode(const struct manifest *m, uint8_t *out, size_t cap, size_t *len);
 /* pieces: room for MANIFEST_MAX_PIECES. On error m and pieces are wiped. */
 enum sp_err manifest_decode(const uint8_t *bytes, size_t len, struct piece *pieces,

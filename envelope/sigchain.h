@@ -26,12 +26,12 @@ struct chain_device {
 
 struct sigchain {
     uint8_t user_id[ID_SIZE];
-    uint32_t seq;                /* of the newest link; 0: none yet */
-    uint8_t head[HASH_SIZE];     /* SHA-256 of the newest wire */
+    uint32_t seq;            /* of the newest link; 0: none yet */
+    uint8_t head[HASH_SIZE]; /* SHA-256 of the newest wire */
     uint64_t time_ms;
     uint32_t puk_generation;
-    uint8_t puk_pk[KEY_SIZE];    /* newest */
-    char address[256];           /* NUL-terminated, from the root */
+    uint8_t puk_pk[KEY_SIZE]; /* newest */
+    char address[256];        /* NUL-terminated, from the root */
     uint32_t n_devices;
     struct chain_device device[SIGCHAIN_MAX_DEVICES];
 };
@@ -39,16 +39,19 @@ struct sigchain {
 void sigchain_init(struct sigchain *c);
 /* Bytes of the first wire in a row of them, to walk it; SP_ERR_FORMAT. */
 enum sp_err sigchain_next(const uint8_t *bytes, size_t len, size_t *wire_len);
-/* Verifies one wire on top of c and takes it in. SP_ERR_AUTH: signature, prev_hash; SP_ERR_STATE: seq or
- * generation; SP_ERR_DENIED: signer unknown or revoked; SP_ERR_EXISTS: the new device's id or key is on the
- * chain already; SP_ERR_NOT_FOUND: no such device to revoke; SP_ERR_FORMAT; SP_ERR_LIMIT. */
+/* Verifies one wire on top of c and takes it in. SP_ERR_AUTH: signature, prev_hash; SP_ERR_STATE:
+ * seq or generation; SP_ERR_DENIED: signer unknown or revoked; SP_ERR_EXISTS: the new device's id
+ * or key is on the chain already; SP_ERR_NOT_FOUND: no such device to revoke; SP_ERR_FORMAT;
+ * SP_ERR_LIMIT. */
 enum sp_err sigchain_apply(struct sigchain *c, const uint8_t *wire, size_t len);
 /* A device by id or by signing key (revoked ones too); NULL: not on the chain. */
 const struct chain_device *sigchain_device(const struct sigchain *c, const uint8_t id[ID_SIZE]);
-const struct chain_device *sigchain_signer(const struct sigchain *c, const uint8_t sign_pk[KEY_SIZE]);
+const struct chain_device *sigchain_signer(const struct sigchain *c,
+                                           const uint8_t sign_pk[KEY_SIZE]);
 void sigchain_fingerprint(const struct sigchain *c, char out[SIGCHAIN_FINGERPRINT]);
 
-/* Makes the next wire; the caller applies it to its own state as a check. out: SIGCHAIN_MAX_WIRE. */
+/* Makes the next wire; the caller applies it to its own state as a check. out: SIGCHAIN_MAX_WIRE.
+ */
 struct chain_signer {
     const uint8_t *device_id; /* 16 */
     const uint8_t *sign_sk;   /* 64, libsodium's form */
