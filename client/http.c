@@ -101,6 +101,7 @@ static bool set_safety(struct http *h, struct exchange *x)
 {
     CURL *c = h->curl;
     CURLcode bad = curl_easy_setopt(c, CURLOPT_PROTOCOLS_STR, "https");
+    bad |= curl_easy_setopt(c, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
     bad |= curl_easy_setopt(c, CURLOPT_FOLLOWLOCATION, 0L);
     bad |= curl_easy_setopt(c, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
     bad |= curl_easy_setopt(c, CURLOPT_SSL_VERIFYPEER, 1L);

@@ -48,20 +48,21 @@ void secret_free(void *at)
 /* Reads one line, without its end. SP_ERR_LIMIT when it does not fit. */
 static enum sp_err read_line(int fd, struct passphrase *p)
 {
-    for (p->len = 0; p->len <= PASSPHRASE_MAX; p->len++) {
+    p->len = 0;
+    while (p->len < sizeof p->text) {
         ssize_t n = read(fd, p->text + p->len, 1);
-        if (n < 0 && errno == EINTR) {
-            p->len--;
+        if (n < 0 && errno == EINTR)
             continue;
-        }
         if (n < 0)
             return SP_ERR_SYSTEM;
-        if (n == 0 || p->text[p->len] == '\n') {
-            if (p->len > 0 && p->text[p->len - 1] == '\r')
-                p->len--;
-            p->text[p->len] = '\0';
-            return SP_OK;
+        if (n == 1 && p->text[p->len] != '\n') {
+            p->len++;
+            continue;
         }
+        if (p->len > 0 && p->text[p->len - 1] == '\r')
+            p->len--;
+        p->text[p->len] = '\0';
+        return SP_OK;
     }
     return SP_ERR_LIMIT;
 }
