@@ -140,6 +140,9 @@ static enum match match_level(const struct level *level, const uint8_t *line, si
 {
     const size_t shared = len < level->len ? len : level->len;
 
+    if (len > 2 &&
+        line[2] != level->dash[2]) /* soon, since a hostile line begins every four bytes */
+        return MATCH_NO;
     if (memcmp(line, level->dash, shared) != 0)
         return MATCH_NO;
     if (len < level->len)
@@ -366,42 +369,20 @@ static size_t push_run(struct cutter *c, const uint8_t *in, size_t len)
     return len;
 }
 
-/* What is held begins no delimiter: it is content, but for a CR or CRLF at its end, which may begin
- * the next one. */
-static void release(struct cutter *c)
+/* What is held is content, but for tail bytes at its end that may begin the next delimiter. */
+static void release(struct cutter *c, size_t tail)
 {
-    const uint8_t *end = c->held + c->held_len;
-    size_t tail = 0;
-
-    if (c->held_len >= 2 && end[-2] == '\r' && end[-1] == '\n')
-        tail = 2;
-    else if (c->held_len >= 1 && end[-1] == '\r')
-        tail = 1;
     emit_content(c, c->held, c->held_len - tail);
-    memmove(c->held, end - tail, tail);
+    memmove(c->held, c->held + c->held_len - tail, tail);
     c->held_len = tail;
     c->lead = 2;
 }
 
-/* Is what is held a delimiter with its CRLF? */
-static enum match match_held(const struct cutter *c, bool at_end, uint32_t *level)
-{
-    const size_t lead = c->held_len < c->lead ? c->held_len : c->lead;
-
-    if (memcmp(c->held, "\r\n", lead) != 0)
-        return MATCH_NO;
-    if (c->held_len <= c->lead)
-        return MATCH_MAYBE;
-    return match_line(c, c->held + c->lead, c->held_len - c->lead, at_end, level);
-}
-
-/* Adds to what is held: what may be "--" at first, so that an ordinary line soon goes to push_run()
- * again; then up to the end of the line. Returns the bytes taken. */
-static size_t push_held(struct cutter *c, const uint8_t *in, size_t len)
+/* Adds to a held line that begins with "--", up to its end; returns the bytes taken. */
+static size_t push_held_line(struct cutter *c, const uint8_t *in, size_t len)
 {
     uint32_t level = 0;
-    const size_t most = c->lead + (c->held_len < c->lead + 2 ? 2 : MAX_LINE);
-    size_t n = most - c->held_len;
+    size_t n = c->lead + MAX_LINE - c->held_len;
 
     if (n > len)
         n = len;
@@ -409,15 +390,33 @@ static size_t push_held(struct cutter *c, const uint8_t *in, size_t len)
     if (lf != NULL)
         n = (size_t)(lf - in) + 1;
     hold(c, in, n);
-    const enum match match = match_held(c, false, &level);
+    const enum match match = match_line(c, c->held + c->lead, c->held_len - c->lead, false, &level);
     if (match == MATCH_NO) {
-        release(c);
+        const size_t tail = unfinished(c->held, c->held_len);
+        release(c, tail);
     } else if (match != MATCH_MAYBE) {
         end_attachment(c);
         emit_body(c, c->held, c->held_len);
         take_delimiter(c, level, match);
     }
     return n;
+}
+
+/* Something is held, or content begins. Until its line has begun with "--", the next byte decides
+ * whether push_run() may have the input back; returns the bytes taken. */
+static size_t push_held(struct cutter *c, const uint8_t *in, size_t len)
+{
+    static const uint8_t start[] = "\r\n--";
+    const size_t at = c->held_len + 2 - c->lead;
+
+    if (at >= 4)
+        return push_held_line(c, in, len);
+    if (*in == start[at]) {
+        hold(c, in, 1);
+        return 1;
+    }
+    release(c, 0);
+    return 0;
 }
 
 enum sp_err cutter_push(struct cutter *c, const uint8_t *bytes, size_t len)
@@ -447,7 +446,8 @@ enum sp_err cutter_finish(struct cutter *c)
     if (c->mode == MODE_ENDED)
         return SP_ERR_STATE;
     if (c->mode == MODE_CONTENT && c->held_len > c->lead) {
-        const enum match match = match_held(c, true, &level);
+        const enum match match =
+            match_line(c, c->held + c->lead, c->held_len - c->lead, true, &level);
         if (match == MATCH_PART || match == MATCH_CLOSE)
             end_attachment(c); /* the delimiter's line ends with the message */
     }

@@ -1,6 +1,6 @@
 /* The content of a message, read off the network. The sender is hostile and wants us to see an end,
- * or to miss one, where others do not: the table below is the whole of what we believe. Every
- * control below 0x0e takes the table; all else is passed over 16 bytes at a time. */
+ * or to miss one, where others do not: the table below is the whole of what we believe. Octets that
+ * mean nothing inside a line are passed over 16 at a time. */
 #include "daemon/smtp/content.h"
 
 #include <string.h>
@@ -70,27 +70,36 @@ void content_init(struct content *c, enum content_mode mode)
     *c = (struct content){.mode = mode, .state = AT_START};
 }
 
-/* The first octet at or behind i that is below 0x0e: CR, LF, NUL and little else are. */
-static size_t next_control(const uint8_t *in, size_t i, size_t len)
+/* Passes over octets that are neither CR, LF nor NUL, in wide steps; may stop before such a one. */
+static size_t pass_over(const uint8_t *in, size_t i, size_t len)
 {
 #ifdef __SSE2__
-    const __m128i top = _mm_set1_epi8(0x0d);
+    const __m128i cr = _mm_set1_epi8('\r');
+    const __m128i lf = _mm_set1_epi8('\n');
     for (; len - i >= 16; i += 16) {
         const __m128i v = _mm_loadu_si128((const __m128i *)(const void *)(in + i));
-        const int hit = _mm_movemask_epi8(_mm_cmpeq_epi8(_mm_min_epu8(v, top), v));
+        const __m128i ends = _mm_or_si128(_mm_cmpeq_epi8(v, cr), _mm_cmpeq_epi8(v, lf));
+        const __m128i nul = _mm_cmpeq_epi8(v, _mm_setzero_si128());
+        const int hit = _mm_movemask_epi8(_mm_or_si128(ends, nul));
         if (hit != 0)
             return i + (size_t)__builtin_ctz((unsigned)hit);
     }
 #else
     const uint64_t ones = 0x0101010101010101u;
-    for (; len - i >= 8; i += 8) {
-        uint64_t v = 0;
+    for (uint64_t v = 0; len - i >= sizeof v; i += sizeof v) {
         memcpy(&v, in + i, sizeof v);
         if (((v - ones * 0x0e) & ~v & (ones << 7)) != 0)
-            break; /* some octet of these eight */
+            return i; /* one of the eight is below 0x0e */
     }
 #endif
-    while (i < len && in[i] > 0x0d)
+    return i;
+}
+
+/* The first CR, LF or NUL at or behind i, or len. */
+static size_t next_control(const uint8_t *in, size_t i, size_t len)
+{
+    i = pass_over(in, i, len);
+    while (i < len && in[i] != '\r' && in[i] != '\n' && in[i] != '\0')
         i++;
     return i;
 }
