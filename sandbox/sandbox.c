@@ -66,6 +66,7 @@ static const struct {
     {"groups and uid", step_identity},
     {"capabilities", step_capabilities},
     {"no way back to root", step_identity_final},
+    {"death with the supervisor", step_parent},
     {"no_new_privs", step_no_new_privs},
     {"dumpable", step_dumpable},
     {"memory-deny-write-execute", step_mdwe},

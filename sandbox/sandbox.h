@@ -7,7 +7,8 @@
  *
  * Order: time zone (UTC), descriptors, process namespace (the supervisor's clone(CLONE_NEWPID);
  * verified), namespaces, root directory, resource limits, groups and uid, capabilities, no way back
- * to root, no_new_privs, dumpable, MDWE, Landlock, prepare(), system call filter.
+ * to root, death with the supervisor, no_new_privs, dumpable, MDWE, Landlock, prepare(), system
+ * call filter.
  */
 #include "envelope/error.h"
 

@@ -10,6 +10,7 @@
 #include <limits.h>
 #include <linux/close_range.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
@@ -203,6 +204,18 @@ enum sp_err step_identity_final(const struct policy *row, const struct cage *cag
         (setuid(0) == 0 || seteuid(0) == 0 || setgid(0) == 0 || setegid(0) == 0))
         return fail(EPERM);
     return check_identity(cage);
+}
+
+/* A tree without a supervisor is none. A change of uid forgets this, so it comes after. */
+enum sp_err step_parent(const struct policy *row, const struct cage *cage)
+{
+    int sig = 0;
+    (void)row;
+    (void)cage;
+    if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) != 0 ||
+        prctl(PR_GET_PDEATHSIG, &sig, 0, 0, 0) != 0)
+        return SP_ERR_SYSTEM;
+    return sig == SIGKILL ? SP_OK : fail(EPERM);
 }
 
 enum sp_err step_no_new_privs(const struct policy *row, const struct cage *cage)

@@ -15,6 +15,7 @@ enum sp_err step_limits(const struct policy *row, const struct cage *cage);
 enum sp_err step_identity(const struct policy *row, const struct cage *cage);
 enum sp_err step_capabilities(const struct policy *row, const struct cage *cage);
 enum sp_err step_identity_final(const struct policy *row, const struct cage *cage);
+enum sp_err step_parent(const struct policy *row, const struct cage *cage);
 enum sp_err step_no_new_privs(const struct policy *row, const struct cage *cage);
 enum sp_err step_dumpable(const struct policy *row, const struct cage *cage);
 enum sp_err step_mdwe(const struct policy *row, const struct cage *cage);

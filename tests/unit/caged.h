@@ -69,12 +69,13 @@ static inline void exit_like(pid_t pid)
 
 /* watch, if not NULL, is called once the child has reported; then FD_PEER's other end is closed. */
 static inline struct report run_child_watched(child_fn *fn, void *ctx,
-                                              void (*watch)(pid_t pid, void *ctx))
+                                              void (*watch)(pid_t pid, int peer, void *ctx))
 {
     struct report report = {.said = -1};
     int status;
     int ends[2], pair[2];
-    if (pipe2(ends, O_CLOEXEC) != 0 || socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair) != 0)
+    if (pipe2(ends, O_CLOEXEC) != 0 ||
+        socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
         abort();
     pid_t pid = fork();
     if (pid == 0) {
@@ -93,7 +94,7 @@ static inline struct report run_child_watched(child_fn *fn, void *ctx,
     }
     close(ends[0]);
     if (watch != NULL && report.said >= 0)
-        watch(pid, ctx);
+        watch(pid, pair[0], ctx);
     close(pair[0]);
     if (pid < 0 || waitpid(pid, &status, 0) != pid)
         abort();
