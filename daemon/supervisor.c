@@ -323,7 +323,7 @@ static enum sp_err watch_signals(struct supervisor *s)
     return SP_OK;
 }
 
-/* Low numbers must be free for FD_AUDIT: nothing else of ours may come to lie there. */
+/* FD_AUDIT is a fixed number: no descriptor of ours, or of the event loop, may come to lie there. */
 static enum sp_err reserve_low_descriptors(void)
 {
     int fd;
@@ -354,9 +354,7 @@ static const struct {
 static enum sp_err start_up(struct supervisor *s)
 {
     const char *step = "locked memory";
-    enum sp_err err = reserve_low_descriptors();
-    if (err == SP_OK)
-        err = lock_memory();
+    enum sp_err err = lock_memory();
     for (size_t i = 0; err == SP_OK && i < sizeof(boot) / sizeof(boot[0]); i++) {
         step = boot[i].step;
         err = boot[i].run(s);
@@ -382,7 +380,8 @@ int supervisor_main(const char *config_path, struct config *config, bool user_mo
         .config = config, .config_path = config_path, .user_mode = user_mode, .stage = -1};
     signal(SIGPIPE, SIG_IGN);
     errno = 0;
-    s->base = event_base_new();
+    if (reserve_low_descriptors() == SP_OK)
+        s->base = event_base_new();
     if (s->base == NULL)
         return 1;
     if (start_up(s) != SP_OK) {
