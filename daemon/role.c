@@ -5,6 +5,8 @@
 #include "daemon/messages.h"
 #include "daemon/audit/events.h"
 #include "daemon/testhooks.h"
+#include "daemon/tls.h"
+#include "envelope/keys.h"
 #include "sandbox/lockmem.h"
 #include "sandbox/sandbox.h"
 
@@ -13,6 +15,7 @@
 #include <event2/event.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <sodium.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -105,6 +108,14 @@ static const struct ipc_rules control = {control_rules,
                                          sizeof(control_rules) / sizeof(control_rules[0]),
                                          UINT64_MAX, on_supervisor_gone};
 
+/* What libraries fetch and read at their first use, they get now, while it is allowed. */
+static enum sp_err warm_up_libraries(void)
+{
+    uint8_t hash[HASH_SIZE];
+    enum sp_err err = sodium_init() < 0 ? SP_ERR_CRYPTO : tls_init();
+    return err == SP_OK ? keys_sha256("", 0, hash) : err;
+}
+
 static enum sp_err prepare(void *ctx)
 {
     struct role *role = ctx;
@@ -112,7 +123,9 @@ static enum sp_err prepare(void *ctx)
     role->base = event_base_new();
     if (role->base == NULL)
         return SP_ERR_MEMORY;
-    return role->ops->prepare != NULL ? role->ops->prepare(role) : SP_OK;
+    prctl(PR_SET_PDEATHSIG, SIGKILL); /* again: changing the uid has cleared it */
+    enum sp_err err = role->ops->prepare != NULL ? role->ops->prepare(role) : SP_OK;
+    return err == SP_OK ? warm_up_libraries() : err;
 }
 
 /* Everything that the supervisor put there; whatever else came along is closed by the cage. */
