@@ -255,12 +255,13 @@ static enum sp_err on_commit(void *ctx, struct ipc_peer *peer, struct ipc_frame 
     if (err != SP_OK || in == NULL)
         return SP_ERR_FORMAT;
     struct store_upload *upload = incoming_end(r, in);
-    err = check_envelope(&m, upload);
-    if (err == SP_OK) {
+    err = store_upload_status(upload);
+    if (err == SP_OK)
+        err = check_envelope(&m, upload);
+    if (err == SP_OK)
         err = store_upload_deliver(upload, &m);
-    } else {
+    else
         store_upload_abort(upload);
-    }
     if (err != SP_OK) {
         sweep_soon(r);
         return answer(peer, SS_COMMIT_REPLY, frame->id, err);

@@ -86,6 +86,11 @@ enum sp_err store_upload_append(struct store_upload *u, uint16_t piece, const vo
     return u->failed;
 }
 
+enum sp_err store_upload_status(const struct store_upload *u)
+{
+    return u->failed;
+}
+
 uint64_t store_upload_length(const struct store_upload *u, uint16_t piece)
 {
     return piece < STORE_MAX_PIECES ? u->length[piece] : 0;

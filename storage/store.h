@@ -155,6 +155,8 @@ enum sp_err store_upload_begin(struct store *s, struct store_upload **out);
 /* Appends to a piece. SP_ERR_NO_SPACE and others are final for this upload. */
 enum sp_err store_upload_append(struct store_upload *u, uint16_t piece, const void *bytes,
                                 size_t len);
+/* SP_OK, or the first thing that went wrong with it, losing a group included. */
+enum sp_err store_upload_status(const struct store_upload *u);
 /* Bytes of a piece so far. */
 uint64_t store_upload_length(const struct store_upload *u, uint16_t piece);
 /* Puts the message into the mailboxes; kept once for all. Ends the upload in any case. Users that

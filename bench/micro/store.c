@@ -1,8 +1,9 @@
-/* How fast the store's backend takes mail, without the processes around it: small messages with so many
- * to a commit, large ones, a mailbox that is full already, and after half of the mail was deleted.
- * Prints messages and megabytes a second of one core.   store DIR [large megabytes] */
+/* How fast the store's backend takes mail, without the processes around it: small messages with so
+ * many to a commit, large ones, a mailbox that is full already, and after half of the mail was
+ * deleted. Prints messages and megabytes a second of one core.   store DIR [large megabytes] */
 #include "storage/store.h"
 
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -130,6 +131,8 @@ int main(int argc, char **argv)
     unsigned large = argc > 2 ? (unsigned)atoi(argv[2]) : 1000;
     if (argc < 2)
         return 2;
+    mallopt(M_MMAP_THRESHOLD, 64 << 20); /* as the role does */
+    mallopt(M_TRIM_THRESHOLD, 64 << 20);
     must(store_open(argv[1], UINT64_C(8) << 30, &s), "open");
     for (size_t i = 0; i < BLOCK; i++)
         block[i] = (uint8_t)(i * 31 + (i >> 8));
