@@ -31,9 +31,12 @@ def tree(master):
 
 
 def cpu_seconds(master):
-    """Of the whole tree. What has ended is counted with the parent that reaped it, so that the
-    difference of two readings misses nothing, whatever was forked in between."""
-    return sum(tree(master).values())
+    """{kind of process: seconds} of the whole tree. What has ended is counted with the parent that
+    reaped it, so that the difference of two readings misses nothing, whatever was forked between."""
+    kinds = {}
+    for pid, seconds in tree(master).items():
+        kinds[kind(pid)] = kinds.get(kind(pid), 0) + seconds
+    return kinds
 
 
 def _fields(path):
@@ -52,6 +55,16 @@ def name(pid):
             return file.read().strip()
     except OSError:
         return ""
+
+
+def kind(pid):
+    """The role, where the command line names one ("--role ROLE"); else the program's name."""
+    try:
+        with open(f"/proc/{pid}/cmdline", encoding="utf-8", errors="replace") as file:
+            words = file.read().split("\0")
+    except OSError:
+        return ""
+    return words[words.index("--role") + 1] if "--role" in words else name(pid)
 
 
 def peak_rss_kb(pid):
