@@ -55,24 +55,20 @@ static int drop_bounding(uint64_t keep)
     return 0;
 }
 
-static enum sp_err check(uint64_t keep, bool lock_securebits)
+static bool only_kept(uint64_t keep, bool lock_securebits)
 {
     struct cap_sets now;
-    if (get_caps(&now) != 0)
-        return SP_ERR_SYSTEM;
-    errno = EPERM;
-    if ((now.effective & ~keep) != 0 || (now.permitted & ~keep) != 0 || now.inheritable != 0)
-        return SP_ERR_SYSTEM;
+    if (get_caps(&now) != 0 || now.inheritable != 0)
+        return false;
+    if ((now.effective & ~keep) != 0 || (now.permitted & ~keep) != 0)
+        return false;
     for (int cap = 0; cap < 64; cap++) {
         if ((keep >> cap & 1) == 0 && prctl(PR_CAPBSET_READ, cap, 0, 0, 0) == 1)
-            return SP_ERR_SYSTEM;
+            return false;
         if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_IS_SET, cap, 0, 0) == 1)
-            return SP_ERR_SYSTEM;
+            return false;
     }
-    errno = EPERM;
-    if (lock_securebits && prctl(PR_GET_SECUREBITS, 0, 0, 0, 0) != LOCKED_BITS)
-        return SP_ERR_SYSTEM;
-    return SP_OK;
+    return !lock_securebits || prctl(PR_GET_SECUREBITS, 0, 0, 0, 0) == LOCKED_BITS;
 }
 
 /* Reduces every set to keep, as far as this process had it. SETPCAP is needed on the way. */
@@ -94,7 +90,10 @@ enum sp_err caps_limit(uint64_t keep, bool lock_securebits)
     sets.inheritable = 0;
     if (set_caps(&sets) != 0)
         return SP_ERR_SYSTEM;
-    return check(keep, lock_securebits);
+    if (only_kept(keep, lock_securebits))
+        return SP_OK;
+    errno = EPERM;
+    return SP_ERR_SYSTEM;
 }
 
 /* In user mode a capability is one inside the user namespace only, where CAP_IPC_LOCK does nothing.

@@ -65,8 +65,10 @@ static enum sp_err grant_root(int set, uint64_t rights)
 static enum sp_err check(const struct policy *row)
 {
     if (row->root == ROOT_DATA) {
-        if (mkdir("/landlock", 0700) == 0)
+        if (mkdir("/landlock", 0700) == 0) {
+            rmdir("/landlock");
             errno = EPERM;
+        }
         return errno == EACCES ? SP_OK : SP_ERR_SYSTEM;
     }
     int dir = open("/", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

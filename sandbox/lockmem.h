@@ -39,10 +39,11 @@ const void *lockmem_region(size_t i, size_t *size);
 #endif
 
 /* A heap for a library's secrets, made for CRYPTO_set_mem_functions(): small, fixed, wiped on free.
- * shared=false: on one lockmem_alloc region (roles that never fork).
- * shared=true: on private pages that a fork copies; the child must call lockheap_lock() before it
+ * forked=0: on one lockmem_alloc region (roles that never fork).
+ * forked=1: on private pages that a fork copies; the child must call lockheap_lock() before it
  * puts a secret there (an mlock is not inherited). Call once, before the library is used.
- * When the heap is full, lockheap_malloc returns NULL. */
+ * When the heap is full, lockheap_malloc returns NULL. For one thread. A broken tag (overflow, a
+ * second free) ends the process by abort(). */
 enum sp_err lockheap_init(size_t size, int forked);
 enum sp_err lockheap_lock(void);
 void *lockheap_malloc(size_t n);
