@@ -85,16 +85,21 @@ static void release(uint8_t *hole, size_t size)
     errno = why;
 }
 
-/* memfd_secret pages are locked from birth; mlock() on them says ENOMEM. Touching each page has it
- * allocated now: later, running out of memory would be a SIGBUS. (mlock2, since the sanitizers turn
- * mlock into nothing.) */
+/* memfd_secret pages are locked from birth; mlock() on them says ENOMEM. (mlock2, since the
+ * sanitizers turn mlock into nothing.) */
 static int make_locked(uint8_t *at, size_t size, bool secret)
 {
-    if (!secret && (mlock2(at, size, 0) != 0 || madvise(at, size, MADV_DONTDUMP) != 0))
-        return -1;
+    if (secret)
+        return 0;
+    return mlock2(at, size, 0) != 0 || madvise(at, size, MADV_DONTDUMP) != 0 ? -1 : 0;
+}
+
+/* Touching each page has it allocated now: later, running out of memory would be a SIGBUS. Who maps
+ * what another process made finds its pages there already. */
+static void populate(const volatile uint8_t *at, size_t size)
+{
     for (size_t i = 0; i < size; i += page_size())
-        (void)*(volatile uint8_t *)(at + i);
-    return 0;
+        (void)at[i];
 }
 
 /* Maps fd between guard pages. fd stays open. */
@@ -187,6 +192,7 @@ enum sp_err lockmem_create(size_t size, int *fd, void **out)
         errno = why;
         return err;
     }
+    populate(*out, size);
     *fd = made;
     return SP_OK;
 }

@@ -31,6 +31,11 @@ struct client {
     pid_t pid; /* 0: free */
     uint32_t id;
     uint64_t began_ms;
+    /* The keeper's end of the session's channel to it: handed on, unread, when the session first
+     * uses it. Most sessions of a plaintext listener never do. */
+    struct event *knock; /* NULL: handed on, or never made */
+    int keeper_end;
+    bool keeper_used;
     char name[SESSION_CLIENT];
 };
 
@@ -111,25 +116,13 @@ static void name_client(const struct sockaddr_storage *from, char out[SESSION_CL
     snprintf(out, SESSION_CLIENT, "%s%s", from->ss_family == AF_INET6 ? "IPv6:" : "", text);
 }
 
-/* Hands one end of a new channel to a role; the other end is the session's. */
-static enum sp_err open_channel(int edge, uint32_t id, const char *client, int *ours)
+static enum sp_err hand_on(int edge, const struct client *c, int end)
 {
     uint8_t buf[128];
-    int pair[2];
     struct wire_out body = wire_out(buf, sizeof(buf));
-    *ours = -1;
-    enum sp_err err = ipc_pair(pair);
-    if (err != SP_OK)
-        return err;
-    wire_put_u32(&body, id);
-    wire_put_str(&body, client);
-    err = ipc_send_fd(edge, SP_SESSION, 0, body.at, body.len, pair[1]);
-    close(pair[1]);
-    if (err == SP_OK)
-        *ours = pair[0];
-    else
-        close(pair[0]);
-    return err;
+    wire_put_u32(&body, c->id);
+    wire_put_str(&body, c->name);
+    return ipc_send_fd(edge, SP_SESSION, 0, body.at, body.len, end);
 }
 
 static void tell_gone(int edge, uint32_t id)
@@ -141,29 +134,72 @@ static void tell_gone(int edge, uint32_t id)
         _exit(1);
 }
 
+static void forget_keeper_end(struct client *c)
+{
+    if (c->knock == NULL)
+        return;
+    event_free(c->knock);
+    c->knock = NULL;
+    close(c->keeper_end);
+}
+
+static void on_knock(evutil_socket_t fd, short what, void *arg)
+{
+    struct client *c = arg;
+    (void)what;
+    if (hand_on(ROLE_FD(ROLE_KEEPER), c, fd) != SP_OK)
+        _exit(1);
+    c->keeper_used = true;
+    forget_keeper_end(c);
+}
+
+/* Channels to the sealer, at once, and to the keeper, when it is needed; ours: the session's ends.
+ */
+static enum sp_err open_channels(struct smtp *s, struct client *c, int ours[2])
+{
+    int sealer[2], keeper[2];
+    enum sp_err err = ipc_pair(sealer);
+    if (err != SP_OK)
+        return err;
+    err = hand_on(ROLE_FD(ROLE_SEALER), c, sealer[1]);
+    close(sealer[1]);
+    if (err == SP_OK)
+        err = ipc_pair(keeper);
+    if (err != SP_OK) {
+        close(sealer[0]);
+        return err;
+    }
+    ours[0] = sealer[0];
+    ours[1] = keeper[0];
+    c->keeper_end = keeper[1];
+    c->keeper_used = false;
+    c->knock = event_new(s->role->base, keeper[1], EV_READ, on_knock, c);
+    if (c->knock == NULL || event_add(c->knock, NULL) != 0)
+        _exit(1); /* no memory for a few bytes: a fresh tree is better */
+    return SP_OK;
+}
+
 static enum sp_err start_session(struct smtp *s, struct client *c, bool lmtp, int fd)
 {
-    int sealer = -1, keeper = -1;
+    int ours[2];
     c->id = ++s->last_id;
-    enum sp_err err = open_channel(ROLE_FD(ROLE_SEALER), c->id, c->name, &sealer);
-    if (err == SP_OK)
-        err = open_channel(ROLE_FD(ROLE_KEEPER), c->id, c->name, &keeper);
-    if (err == SP_OK) {
-        audit_emit(AUDIT_SESSION_OPEN, (uint64_t)c->id, c->name, lmtp ? "lmtp" : "smtp");
-        c->began_ms = stream_now_ms();
-        c->pid = fork();
-        if (c->pid == 0)
-            run_child(s, c, lmtp, fd, sealer, keeper);
-        if (c->pid < 0)
-            err = SP_ERR_SYSTEM;
-    }
-    if (sealer >= 0)
-        close(sealer);
-    if (keeper >= 0)
-        close(keeper);
+    enum sp_err err = open_channels(s, c, ours);
     if (err != SP_OK)
-        c->pid = 0;
-    return err;
+        return err;
+    audit_emit(AUDIT_SESSION_OPEN, (uint64_t)c->id, c->name, lmtp ? "lmtp" : "smtp");
+    c->began_ms = stream_now_ms();
+    pid_t pid = fork();
+    if (pid == 0)
+        run_child(s, c, lmtp, fd, ours[0], ours[1]);
+    close(ours[0]);
+    close(ours[1]);
+    if (pid > 0) {
+        c->pid = pid;
+        return SP_OK;
+    }
+    forget_keeper_end(c);
+    tell_gone(ROLE_FD(ROLE_SEALER), c->id);
+    return SP_ERR_SYSTEM;
 }
 
 /* A free place, or why there is none for this client. */
@@ -248,7 +284,9 @@ static void on_child(evutil_socket_t sig, short what, void *arg)
                 continue;
             report_end(c, status);
             tell_gone(ROLE_FD(ROLE_SEALER), c->id);
-            tell_gone(ROLE_FD(ROLE_KEEPER), c->id);
+            if (c->keeper_used)
+                tell_gone(ROLE_FD(ROLE_KEEPER), c->id);
+            forget_keeper_end(c);
             c->pid = 0;
             s->n_clients--;
         }
