@@ -101,7 +101,7 @@ enum sp_err client_own_chain(struct client *c)
 enum sp_err client_each_mail(struct client *c, uint64_t after,
                              enum sp_err (*each)(void *ctx, const struct mail *m), void *ctx)
 {
-    struct mail *page = calloc(SERVER_PAGE, sizeof *page);
+    struct mail *page = calloc(MAIL_PAGE, sizeof *page);
     if (page == NULL)
         return report_fail(SP_ERR_MEMORY, "mailbox");
     bool more = true;

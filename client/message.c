@@ -55,7 +55,8 @@ enum sp_err message_decode(struct message *m)
     sodium_bin2hex(id, sizeof id, m->envelope.message_id, ID_SIZE);
     /* A server could answer with another message of the same user. */
     if (strcmp(id, m->id) != 0)
-        return step_failed(m, SP_ERR_AUTH, "step 1, the envelope is another message's: its id");
+        return report_plain(
+            SP_ERR_AUTH, "message %s: step 1, the envelope is another message's (%s)", m->id, id);
     return SP_OK;
 }
 
@@ -101,7 +102,7 @@ static enum sp_err check_box(struct client *c, struct message *m, uint8_t email_
 {
     const struct box *b = &m->box;
     if (b->kind != BOX_USER || memcmp(b->recipient_id, c->keys->user_id, ID_SIZE) != 0)
-        return step_failed(m, SP_ERR_AUTH, "step 3, the box is not for this user: it");
+        return report_plain(SP_ERR_AUTH, "message %s: step 3, the box is not for this user", m->id);
     enum sp_err err = keyring_find(c->keys, b->puk_generation, b->recipient_pk, email_sk);
     if (err == SP_ERR_NO_KEY)
         return report_plain(

@@ -1,6 +1,7 @@
 /* docs/api.md from the client's side. The server is not trusted: what it sends is bounded, its JSON
  * is checked field by field, and keys and messages are verified by others. */
 #include "client/server.h"
+#include "client/mailpage.h"
 #include "client/report.h"
 #include "envelope/link.h"
 #include "envelope/wire.h"
@@ -360,64 +361,18 @@ enum sp_err server_delete(struct server *s, const char id[ID_HEX + 1])
     return call_session(s, &rq, NULL, NULL, "delete");
 }
 
-static bool get_uint(const json_t *o, const char *name, uint64_t max, uint64_t *out)
-{
-    const json_t *v = json_object_get(o, name);
-    json_int_t n = json_integer_value(v);
-    *out = (uint64_t)n;
-    return json_is_integer(v) && n >= 0 && (uint64_t)n <= max;
-}
-
-static bool get_mail(const json_t *o, uint64_t after, struct mail *m)
-{
-    uint64_t pieces, generation;
-    const char *id = json_string_value(json_object_get(o, "id"));
-    if (id == NULL || strlen(id) != ID_HEX || strspn(id, "0123456789abcdef") != ID_HEX)
-        return false;
-    memcpy(m->id, id, sizeof m->id);
-    if (!get_uint(o, "seq", INT64_MAX, &m->seq) || m->seq <= after ||
-        !get_uint(o, "received_ms", INT64_MAX, &m->received_ms) ||
-        !get_uint(o, "bytes", INT64_MAX, &m->bytes) ||
-        !get_uint(o, "pieces", UINT32_MAX, &pieces) ||
-        !get_uint(o, "generation", UINT32_MAX, &generation))
-        return false;
-    m->pieces = (uint32_t)pieces;
-    m->generation = (uint32_t)generation;
-    return true;
-}
-
-static bool read_page(const struct gather *g, uint64_t after, struct mail page[SERVER_PAGE],
-                      uint32_t *n, bool *more)
-{
-    json_t *j = json_loadb((const char *)g->bytes, g->len, JSON_REJECT_DUPLICATES, NULL);
-    const json_t *list = json_object_get(j, "messages");
-    size_t count = json_array_size(list);
-    bool good = json_is_array(list) && count <= SERVER_PAGE;
-    for (size_t i = 0; good && i < count; i++) {
-        good = get_mail(json_array_get(list, i), after, &page[i]);
-        after = page[i].seq;
-    }
-    *more = json_is_true(json_object_get(j, "more"));
-    *n = (uint32_t)count;
-    json_decref(j);
-    /* A server that promises more and gives nothing would be asked for ever. */
-    return good && !(*more && count == 0);
-}
-
-enum sp_err server_mailbox(struct server *s, uint64_t after, struct mail page[SERVER_PAGE],
+enum sp_err server_mailbox(struct server *s, uint64_t after, struct mail page[MAIL_PAGE],
                            uint32_t *n, bool *more)
 {
     char path[96];
     struct gather g = {.max = MAX_JSON};
     *n = 0;
     *more = false;
-    snprintf(path, sizeof path, "/v1/mailbox?after=%" PRIu64 "&limit=%u", after, SERVER_PAGE);
+    snprintf(path, sizeof path, "/v1/mailbox?after=%" PRIu64 "&limit=%u", after, MAIL_PAGE);
     struct http_request rq = {.method = "GET", .path = path};
     enum sp_err err = call_session(s, &rq, gather_sink, &g, "asking for the mailbox");
-    if (err == SP_OK && !read_page(&g, after, page, n, more)) {
-        *n = 0;
+    if (err == SP_OK && mailpage_read(g.bytes, g.len, after, page, n, more) != SP_OK)
         err = report_plain(SP_ERR_FORMAT, "the server's list of messages is malformed");
-    }
     free(g.bytes);
     return err;
 }

@@ -8,12 +8,11 @@
 #include "client/account.h"
 #include "client/http.h"
 #include "client/keyfile.h"
+#include "client/mailpage.h"
 #include "envelope/sigchain.h"
 
 #include <stdbool.h>
 #include <stdint.h>
-
-#define ID_HEX (2u * ID_SIZE) /* a message id as text, without the NUL */
 
 struct server;
 
@@ -44,19 +43,8 @@ enum sp_err server_sigchain(struct server *s, const char *address, uint32_t afte
 /* See server_refused for what a failure means. */
 enum sp_err server_append(struct server *s, const uint8_t *wire, size_t len);
 
-struct mail {
-    uint64_t seq;
-    char id[ID_HEX + 1];
-    uint64_t received_ms;
-    uint64_t bytes;
-    uint32_t pieces;
-    uint32_t generation;
-};
-
-#define SERVER_PAGE 500u
-
-/* Up to SERVER_PAGE messages above seq after, ascending; *more: there are others behind them. */
-enum sp_err server_mailbox(struct server *s, uint64_t after, struct mail page[SERVER_PAGE],
+/* Up to MAIL_PAGE messages above seq after, ascending; *more: there are others behind them. */
+enum sp_err server_mailbox(struct server *s, uint64_t after, struct mail page[MAIL_PAGE],
                            uint32_t *n, bool *more);
 
 /* b32(envelope) b32(box) as it came, free()d by the caller; not looked into. SP_ERR_NOT_FOUND too

@@ -6,6 +6,7 @@
 #include "client/keyfile.c"
 #include "client/keyring.c"
 #include "client/maildir.c"
+#include "client/mailpage.c"
 #include "client/progress.c"
 #include "client/report.c"
 #include "client/secret.c"
@@ -486,10 +487,52 @@ static void state_files_are_closed_and_whole(void **state)
     state_close(s);
 }
 
-/* Maildir */
+/* The server's list */
 
-#define ID_A "0123456789abcdef0123456789abcdef"
-#define ID_B "0123456789abcdef0123456789abcdee"
+#define ENTRY(seq, id)                                                                             \
+    "{\"seq\":" seq ",\"id\":\"" id                                                                \
+    "\",\"received_ms\":9,\"bytes\":8,\"pieces\":7,\"generation\":6}"
+#define PAGE(list, more) "{\"messages\":[" list "],\"more\":" more "}"
+#define ID_A             "0123456789abcdef0123456789abcdef"
+#define ID_B             "0123456789abcdef0123456789abcdee"
+
+static void mail_pages_are_strict(void **state)
+{
+    static const struct {
+        const char *json;
+        enum sp_err err;
+        uint32_t n;
+    } cases[] = {
+        {PAGE(ENTRY("5", ID_A) "," ENTRY("6", ID_B), "true"), SP_OK, 2},
+        {PAGE("", "false"), SP_OK, 0},
+        {PAGE("", "true"), SP_ERR_FORMAT, 0},
+        {PAGE(ENTRY("4", ID_A), "false"), SP_ERR_FORMAT, 0}, /* not above `after` */
+        {PAGE(ENTRY("6", ID_A) "," ENTRY("6", ID_B), "false"), SP_ERR_FORMAT, 0},
+        {PAGE(ENTRY("-6", ID_A), "false"), SP_ERR_FORMAT, 0},
+        {PAGE(ENTRY("6.0", ID_A), "false"), SP_ERR_FORMAT, 0},
+        {PAGE(ENTRY("6", "../../../../../../etc/passwd1234"), "false"), SP_ERR_FORMAT, 0},
+        {PAGE(ENTRY("6", "0123456789ABCDEF0123456789ABCDEF"), "false"), SP_ERR_FORMAT, 0},
+        {PAGE(ENTRY("6", ID_A "0"), "false"), SP_ERR_FORMAT, 0},
+        {PAGE(ENTRY("6", ID_A), "1"), SP_ERR_FORMAT, 0},
+        {PAGE("{}", "false"), SP_ERR_FORMAT, 0},
+        {"{\"messages\":{},\"more\":false}", SP_ERR_FORMAT, 0},
+        {"[]", SP_ERR_FORMAT, 0},
+        {"", SP_ERR_FORMAT, 0},
+    };
+    static struct mail page[MAIL_PAGE];
+    uint32_t n;
+    bool more;
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *json = cases[i].json;
+        enum sp_err err = mailpage_read((const uint8_t *)json, strlen(json), 4, page, &n, &more);
+        assert_int_equal(err, cases[i].err);
+        assert_int_equal(n, cases[i].n);
+    }
+    assert_int_equal(mailpage_read(NULL, 0, 0, page, &n, &more), SP_ERR_FORMAT);
+}
+
+/* Maildir */
 
 static void maildir_takes_each_message_once(void **state)
 {
@@ -550,6 +593,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(chains_are_remembered, make_home, drop_home),
         cmocka_unit_test_setup_teardown(chains_must_continue_what_was_seen, make_home, drop_home),
         cmocka_unit_test_setup_teardown(state_files_are_closed_and_whole, make_home, drop_home),
+        cmocka_unit_test(mail_pages_are_strict),
         cmocka_unit_test_setup_teardown(maildir_takes_each_message_once, make_home, drop_home),
         cmocka_unit_test_setup_teardown(progress_is_kept_for_each_maildir, make_home, drop_home),
     };
