@@ -144,6 +144,8 @@ static enum sp_err resolve(struct store_role *r, const char *address, struct sto
     char name[STORE_MAX_ADDRESS];
     *n = 0;
     if (!store_has_room(r->store))
+        group_flush(r); /* a new group measures anew */
+    if (!store_has_room(r->store))
         return SP_ERR_NO_SPACE; /* 452, before the data */
     if (strchr(address, '@') == NULL) {
         /* A bare postmaster is that of the first domain of ours. */

@@ -224,7 +224,9 @@ enum sp_err store_commit(struct store *s)
 
 uint64_t store_pending(const struct store *s)
 {
-    return s->spoiled ? UINT64_MAX : s->pending;
+    if (s->spoiled)
+        return UINT64_MAX;
+    return s->write != NULL ? s->pending + 1 : 0;
 }
 
 enum sp_err snapshot(struct store *s, MDB_txn **txn)

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <stdio.h>
+#include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <cmocka.h>
@@ -412,6 +413,68 @@ static void test_crash(void **state)
     assert_true(used < 16u << 20); /* what was left behind has been used again */
 }
 
+/* Acknowledges over the pipe what is committed, until it is killed. */
+static void take_mail(const char *dir, unsigned from, int acks)
+{
+    const size_t sizes[] = {4500, 150000};
+    struct store *s;
+    bool more;
+    if (store_open(dir, MAP, &s) != SP_OK)
+        _exit(1);
+    for (unsigned n = from;; n += 4) {
+        for (unsigned i = 0; i < 4; i++)
+            if (send(s, n + i, sizes, i == 3 ? 2 : 1, (unsigned[]){1, 2}, 2) != SP_OK)
+                _exit(0);
+        store_sweep(s, 16, &more);
+        if (store_commit(s) != SP_OK || write(acks, &n, sizeof(n)) != sizeof(n))
+            _exit(0);
+    }
+}
+
+static void check_group(struct store *s, uint64_t user, unsigned n)
+{
+    for (unsigned i = 0; i < 4; i++) {
+        check_piece(s, user, n + i, 0, 4500);
+        if (i == 3)
+            check_piece(s, user, n + i, 1, 150000);
+    }
+}
+
+/* Killed at any moment: what was acknowledged is there, and nothing is there by half. */
+static void test_killed(void **state)
+{
+    struct place *p = *state;
+    uint64_t a = add_user(p->s, "a@x", 1), b = add_user(p->s, "b@x", 2);
+    unsigned from = 0, acked;
+    for (unsigned round = 0; round < 12; round++) {
+        int acks[2];
+        unsigned groups = 0;
+        assert_int_equal(pipe(acks), 0);
+        store_close(p->s);
+        p->s = NULL;
+        pid_t pid = fork();
+        if (pid == 0)
+            take_mail(p->dir, from, acks[1]);
+        close(acks[1]);
+        usleep(20000 + 3700 * round);
+        kill(pid, SIGKILL);
+        assert_int_equal(waitpid(pid, NULL, 0), pid);
+        assert_int_equal(store_open(p->dir, MAP, &p->s), SP_OK);
+        for (; read(acks[0], &acked, sizeof(acked)) == sizeof(acked); groups++)
+            check_group(p->s, groups % 2 ? a : b, acked);
+        close(acks[0]);
+        size_t n = count(p->s, a), want = from + groups * 4;
+        assert_true(n == want || n == want + 4); /* the last may be on disk without its answer */
+        assert_int_equal(count(p->s, b), n);
+        if (n > want)
+            check_group(p->s, a, (unsigned)want);
+        from = (unsigned)n;
+        if (from > 400)
+            break;
+    }
+    assert_true(from > 0);
+}
+
 static void test_two_processes(void **state)
 {
     struct place *p = *state;
@@ -519,6 +582,7 @@ int main(void)
         T(test_list),
         T(test_abort),
         T(test_crash),
+        T(test_killed),
         T(test_two_processes),
         T(test_full),
         T(test_remove_user),
