@@ -46,16 +46,22 @@ FUZZ        := $(wildcard fuzz/fuzz_*.c)
 PROGRAMS := $(B)/sealpostd $(B)/sealpostctl $(B)/sealpost
 all: $(PROGRAMS)
 
+# What a target needs from Debian is installed when root runs make, and named otherwise.
+$(B)/.deps-%: hardening/deps.sh
+	@mkdir -p $(B)
+	@sh hardening/deps.sh $* && touch $@
+deps: $(B)/.deps-check
+
 # obj: release; test: the same with the hooks that the tests need; asan: unit tests.
-$(B)/obj/%.o: %.c | tools
+$(B)/obj/%.o: %.c | $(B)/.deps-build
 	@mkdir -p $(@D)
 	$(call say,CC)
 	$(Q)$(CC) $(COMMON) $(CFLAGS) $(HARDEN) -c -o $@ $<
-$(B)/test/%.o: %.c | tools
+$(B)/test/%.o: %.c | $(B)/.deps-build
 	@mkdir -p $(@D)
 	$(call say,CC)
 	$(Q)$(CC) $(COMMON) $(CFLAGS) $(HARDEN) -DSEALPOST_TEST -c -o $@ $<
-$(B)/asan/%.o: %.c | tools
+$(B)/asan/%.o: %.c | $(B)/.deps-build
 	@mkdir -p $(@D)
 	$(call say,CC)
 	$(Q)$(CC) $(COMMON) $(SANITIZE) -DSEALPOST_TEST -c -o $@ $<
@@ -77,11 +83,82 @@ $(B)/test/sealpostd: $(SEALPOSTD:%.c=$(B)/test/%.o)
 $(B)/asan/libsealpost.a: $(patsubst %.c,$(B)/asan/%.o,$(DAEMON) $(SANDBOX) $(ENVELOPE))
 	$(Q)rm -f $@ && ar rcs $@ $^
 $(B)/asan/test_%: $(B)/asan/tests/unit/test_%.o $(B)/asan/libsealpost.a
-	$(Q)$(CC) $(SANITIZE) -o $@ $^ $(LIBS) $(shell pkg-config --libs cmocka)
-unit: $(UNIT:tests/unit/%.c=$(B)/asan/%)
-	@for t in $^; do $$t || exit 1; done
+	$(call say,LINK)
+	$(Q)$(CC) $(SANITIZE) -o $@ $^ $(LIBS) $(CLIENT_LIBS) $(shell pkg-config --libs cmocka)
+unit: $(UNIT:tests/unit/%.c=$(B)/asan/%) | $(B)/.deps-check
+	@for t in $(filter $(B)/asan/%,$^); do echo "== $$t"; $$t || exit 1; done
+
+system: $(PROGRAMS) $(B)/test/sealpostd | $(B)/.deps-check
+	B=$(B) /usr/bin/python3 -m pytest -q -p no:cacheprovider tests/system $(PYTEST)
+
+# A harness includes the .c files it tests; its first line names the libraries.
+T ?= 60
+FUZZFLAGS := -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -std=c11 -D_GNU_SOURCE -I.
+$(B)/fuzz/%: fuzz/%.c | $(B)/.deps-fuzz
+	@mkdir -p $(@D)
+	$(call say,FUZZ)
+	$(Q)$(CLANG) $(FUZZFLAGS) -MMD -MP -MF $@.d -MT $@ -o $@ $< $(shell sed -n '1s|.*libs:\(.*\)\*/.*|\1|p' $<)
+FUZZERS := $(FUZZ:fuzz/%.c=$(B)/fuzz/%)
+# Found inputs go to build/fuzz/found; what crashes stops the run and is named.
+fuzz: $(FUZZERS)
+	@for f in $(FUZZERS); do n=$${f##*/fuzz_}; mkdir -p $(B)/fuzz/found/$$n; echo "== $$n, $(T) s"; \
+	    $$f -max_total_time=$(T) -max_len=8192 -print_final_stats=1 -artifact_prefix=$(B)/fuzz/ \
+	        $(B)/fuzz/found/$$n fuzz/corpus/$$n 2>&1 | grep -E '^stat::(number|average)|ERROR|SUMMARY|cov:' | tail -4; \
+	    test $${PIPESTATUS:-0} = 0 || exit 1; done
+seeds: $(FUZZERS)
+	@for f in $(FUZZERS); do n=$${f##*/fuzz_}; $$f -runs=0 fuzz/corpus/$$n >$(B)/fuzz/$$n.log 2>&1 || \
+	    { cat $(B)/fuzz/$$n.log; exit 1; }; done; echo "seeds: $(words $(FUZZERS)) harnesses replayed"
+
+lint: | $(B)/.deps-build
+	@sh tests/lint.sh
+
+check: lint
+	@$(MAKE) --no-print-directory unit
+	@$(MAKE) --no-print-directory seeds
+	@$(MAKE) --no-print-directory system
+
+demo: $(PROGRAMS) | $(B)/.deps-demo
+	@B=$(B) sh tests/demo.sh
+
+# Side by side with Dovecot; BENCH gives options: make bench BENCH="--only small,large"
+$(B)/bench/load: $(patsubst %.c,$(B)/obj/%.o,$(wildcard bench/*.c))
+	@mkdir -p $(@D)
+	$(call say,LINK)
+	$(Q)$(CC) $(LDHARDEN) -o $@ $^ -lssl -lcrypto
+bench: $(PROGRAMS) $(B)/bench/load | $(B)/.deps-bench
+	B=$(B) python3 bench/run $(BENCH)
+
+# Puts files in place; starts nothing, makes no user. sealpost.conf is left alone where there is one.
+SBIN    := $(DESTDIR)$(PREFIX)/sbin
+BIN     := $(DESTDIR)$(PREFIX)/bin
+UNITS   := $(DESTDIR)$(PREFIX)/lib/systemd/system
+SYSUSER := $(DESTDIR)$(PREFIX)/lib/sysusers.d
+TMPFILE := $(DESTDIR)$(PREFIX)/lib/tmpfiles.d
+DOC     := $(DESTDIR)$(PREFIX)/share/doc/sealpost
+ETC     := $(DESTDIR)/etc/sealpost
+
+install: $(PROGRAMS)
+	install -d -m 0755 $(SBIN) $(BIN) $(UNITS) $(SYSUSER) $(TMPFILE) $(DOC)
+	install -d -m 0750 $(ETC)
+	install -m 0755 $(B)/sealpostd $(B)/sealpostctl $(SBIN)/
+	install -m 0755 $(B)/sealpost $(BIN)/
+	sed 's|/usr/sbin/sealpostd|$(PREFIX)/sbin/sealpostd|g' hardening/sealpost.service > $(B)/sealpost.service
+	install -m 0644 $(B)/sealpost.service $(UNITS)/
+	install -m 0644 hardening/sealpost.sysusers $(SYSUSER)/sealpost.conf
+	install -m 0644 hardening/sealpost.tmpfiles $(TMPFILE)/sealpost.conf
+	test -e $(ETC)/sealpost.conf || install -m 0640 hardening/sealpost.conf $(ETC)/sealpost.conf
+	install -m 0644 $(wildcard docs/*.md) hardening/sealpost.conf LICENSE $(DOC)/
+	@test -n "$(DESTDIR)" || echo "Next: systemd-sysusers; systemd-tmpfiles --create sealpost.conf;" \
+	    "edit /etc/sealpost/sealpost.conf; systemctl enable --now sealpost"
+
+uninstall:
+	rm -f $(SBIN)/sealpostd $(SBIN)/sealpostctl $(BIN)/sealpost $(UNITS)/sealpost.service \
+	    $(SYSUSER)/sealpost.conf $(TMPFILE)/sealpost.conf
+	rm -rf $(DOC)
+
+clean:
+	rm -rf $(B)
 
 -include $(shell test -d $(B) && find $(B) -name '*.d')
-.PHONY: all unit tools
-tools:
-	@:
+.PHONY: all deps unit system fuzz seeds lint check demo bench install uninstall clean
+.SECONDARY:

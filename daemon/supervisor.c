@@ -323,7 +323,8 @@ static enum sp_err watch_signals(struct supervisor *s)
     return SP_OK;
 }
 
-/* FD_AUDIT is a fixed number: no descriptor of ours, or of the event loop, may come to lie there. */
+/* FD_AUDIT is a fixed number: no descriptor of ours, or of the event loop, may come to lie there.
+ */
 static enum sp_err reserve_low_descriptors(void)
 {
     int fd;

@@ -13,8 +13,8 @@
 
 #define CUTTER_MAX_ATTACHMENTS 255u
 #define CUTTER_MAX_DEPTH       32u
-#define CUTTER_MAX_NAME        1024u         /* file name, media type */
-#define CUTTER_MAX_NAMES       (8u * 1024u)  /* all of them together: further parts stay in the body */
+#define CUTTER_MAX_NAME        1024u        /* file name, media type */
+#define CUTTER_MAX_NAMES       (8u * 1024u) /* all of them together: further parts stay in the body */
 
 /* Where the bytes go; each returns SP_OK or an error that ends the cutting. The pointers lead into
  * the caller's input or the cutter, and are good during the call alone. */

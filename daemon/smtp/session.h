@@ -14,9 +14,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define SESSION_IN     16384u
-#define SESSION_OUT    4096u
-#define SESSION_ERRORS 10u /* commands in error before the connection is closed (SMTP.md, Syntax)  \
+#define SESSION_IN  16384u
+#define SESSION_OUT 4096u
+#define SESSION_ERRORS                                                                             \
+    10u                    /* commands in error before the connection is closed (SMTP.md, Syntax)  \
                             */
 #define SESSION_CLIENT 64u /* an address as text */
 
