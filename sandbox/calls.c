@@ -100,6 +100,7 @@ static const struct rule core[] = {
     CALL(getrandom),
     CALL(getpid),
     CALL(gettid),
+    CALL(sysinfo), /* qsort() of more than a kilobyte asks how much memory there is, glibc < 2.37 */
     WHEN(prlimit64, "reading its own", INT(0, 0), IS(2, 0)),
     CALL(rt_sigaction),
     CALL(rt_sigprocmask),

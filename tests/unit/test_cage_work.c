@@ -268,9 +268,15 @@ static bool store_prepare(struct job *job)
            mdb_env_open(job->env, "/", 0, 0600) == 0;
 }
 
+static int by_value(const void *a, const void *b)
+{
+    return memcmp(a, b, 8);
+}
+
 static bool store_work(struct job *job)
 {
     static char bytes[70000];
+    qsort(bytes, sizeof(bytes) / 8, 8, by_value);
     for (unsigned i = 0; i < 50; i++) {
         MDB_txn *txn;
         MDB_dbi dbi;
