@@ -97,8 +97,8 @@ static enum sp_err from_terminal(int tty, const char *prompt, bool echo, struct 
         quiet.c_lflag &= ~(tcflag_t)(ECHO | ISIG);
     sigfillset(&all);
     sigprocmask(SIG_BLOCK, &all, &old);
+    tcsetattr(tty, TCSAFLUSH, &quiet); /* before the prompt: a quick answer must not be flushed */
     put(tty, prompt);
-    tcsetattr(tty, TCSAFLUSH, &quiet);
     enum sp_err err = read_line(tty, p);
     tcsetattr(tty, TCSAFLUSH, &before);
     if (!echo)
