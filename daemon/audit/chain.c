@@ -130,10 +130,14 @@ enum sp_err chain_checkpoint(struct chain *c)
     return err;
 }
 
-/* Ends the line that a crash left unfinished, and says so in the next one. */
-static enum sp_err note_torn(struct chain *c, const struct audit_tail *tail)
+/* Ends the line that a crash left unfinished, and says so in the next one. If the newline alone was
+ * missing there is nothing to say. */
+static enum sp_err end_torn(struct chain *c, const struct audit_tail *tail)
 {
-    c->buf[c->gathered++] = '\n';
+    if (tail->unended)
+        c->buf[c->gathered++] = '\n';
+    if (!tail->torn)
+        return chain_flush(c);
     struct audit_text *line = chain_begin(c);
     audit_put(line, "\"event\":\"log.torn\",\"bytes\":");
     audit_put_number(line, tail->torn_bytes);
@@ -177,10 +181,8 @@ enum sp_err chain_open(int log_fd, int key_fd, struct chain **out, const char **
     if (err != SP_OK)
         goto out;
     memcpy(c->first_key, tail.seq > 0 ? tail.first_key : keystate_public(c->keys), AUDIT_HASH);
-    if (tail.torn) {
-        *why = "the audit log cannot be written";
-        err = note_torn(c, &tail);
-    }
+    *why = "the audit log cannot be written";
+    err = end_torn(c, &tail);
 out:
     if (err == SP_OK)
         *out = c;

@@ -9,6 +9,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#define NUMBER_MAX                                                                                 \
+    ((UINT64_C(1) << 53) - 1) /* what every reader of JSON takes: RFC 7493 section 2.2 */
+
 static void put_bytes(struct audit_text *out, const void *bytes, size_t n)
 {
     if (out->full || n > out->cap - out->len) {
@@ -86,13 +89,17 @@ static void put_value(struct audit_text *out, char type, struct wire_in *body)
 {
     size_t len;
     const uint8_t *bytes;
+    uint64_t number;
     switch (type) {
     case 's':
         bytes = wire_get_b16(body, AUDIT_TEXT_MAX, &len);
         audit_put_json(out, bytes, len);
         break;
     case 'u':
-        audit_put_number(out, wire_get_u64(body));
+        number = wire_get_u64(body);
+        if (number > NUMBER_MAX)
+            wire_in_fail(body);
+        audit_put_number(out, number);
         break;
     default:
         bytes = wire_get_bytes(body, ID_SIZE);

@@ -57,10 +57,14 @@ static enum sp_err scan_from(FILE *log, off_t offset, char *buf, struct scan *s)
         return SP_ERR_SYSTEM;
     enum sp_err err = offset > 0 ? audit_read_line(log, buf, WINDOW, &len, &ended) : SP_OK;
     while (err == SP_OK && (err = audit_read_line(log, buf, WINDOW, &len, &ended)) == SP_OK) {
-        if (ended && audit_line_parse(buf, len, &line) == SP_OK)
+        enum sp_err form = audit_line_parse(buf, len, &line);
+        if (form == SP_OK)
             add_event(s, &line);
         else
             add_torn(s, buf, len, ended);
+        s->tail->unended = !ended;
+        if (form == SP_ERR_AUTH) /* no crash leaves that */
+            s->whole_line_bad = true;
     }
     return err == SP_ERR_NOT_FOUND ? SP_OK : err;
 }

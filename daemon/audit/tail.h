@@ -9,7 +9,8 @@ struct audit_tail {
     uint64_t bytes;           /* size of the file */
     uint8_t prev[AUDIT_HASH]; /* the last whole line's hash */
     uint8_t first_key[AUDIT_HASH], current_key[AUDIT_HASH];
-    bool torn; /* a crash left something behind the last whole line */
+    bool unended; /* the last byte is no newline: to be written before anything else */
+    bool torn;    /* a crash left something behind the last whole line */
     uint64_t torn_bytes;
     uint8_t torn_hash[AUDIT_HASH];
 };
