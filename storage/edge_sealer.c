@@ -100,6 +100,16 @@ void incoming_drop_all(struct store_role *r)
     sweep_soon(r);
 }
 
+/* Appends; what goes wrong, the commit will be told. What a group may take is estimated with care,
+ * so near the end a new one is begun, which finds out how much there really is. */
+static void append(struct store_role *r, struct store_upload *upload, uint16_t piece,
+                   const uint8_t *bytes, uint32_t n)
+{
+    if (store_upload_status(upload) == SP_OK && !store_has_room(r->store))
+        group_flush(r);
+    store_upload_append(upload, piece, bytes, n);
+}
+
 static enum sp_err on_block(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
 {
     struct store_role *r = ctx;
@@ -116,7 +126,7 @@ static enum sp_err on_block(void *ctx, struct ipc_peer *peer, struct ipc_frame *
         in = incoming_new(r, id);
     if (in == NULL)
         return SP_ERR_LIMIT;
-    store_upload_append(in->upload, piece, bytes, n); /* what went wrong, the commit will be told */
+    append(r, in->upload, piece, bytes, n);
     if (r->ring.end - r->ring.acked > r->ring.size / ACK_STEP)
         ring_ack(r);
     if (store_pending(r->store) >= GROUP_BYTES)

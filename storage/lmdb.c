@@ -18,6 +18,7 @@
 #define RESERVE_SHARE 16u         /* or this part of a small map */
 #define GROUP_MAX     (64u << 20) /* more than any group writes */
 #define GROUP_SLACK   64u         /* pages that copying the trees of a group may cost */
+#define ROOM_MIN      256u /* pages: with less, no new mail is begun, what is under way may end */
 
 static const char *const table_names[TABLES] = {
     [T_META] = "meta",         [T_USERS] = "users",         [T_ADDRESSES] = "addresses",
@@ -131,9 +132,9 @@ static void measure_room(struct store *s)
 bool store_has_room(struct store *s)
 {
     /* Asked for every recipient: a yes is good for the group, a no is looked into again. */
-    if (s->write == NULL && (s->measured != s->group || s->room <= GROUP_SLACK))
+    if (s->write == NULL && (s->measured != s->group || s->room <= ROOM_MIN))
         measure_room(s);
-    return !s->spoiled && s->room > GROUP_SLACK;
+    return !s->spoiled && s->room > ROOM_MIN;
 }
 
 /* --- groups --- */
@@ -207,7 +208,9 @@ static enum sp_err counters_put(struct store *s)
 enum sp_err store_commit(struct store *s)
 {
     enum sp_err err = s->failed;
-    if (!s->spoiled && s->write != NULL) {
+    if (s->write != NULL && s->pending == 0)
+        mdb_txn_abort(s->write); /* opened, and then nothing was written */
+    else if (s->write != NULL) {
         err = uploads_list(s);
         if (err == SP_OK)
             err = counters_put(s);

@@ -59,7 +59,7 @@ static size_t row_bytes(const struct store *s, size_t len)
 static enum sp_err append(struct store_upload *u, uint16_t piece, const uint8_t *bytes, size_t len)
 {
     struct store *s = u->store;
-    enum sp_err err = group_take(s, len + s->page);
+    enum sp_err err = group_take(s, len);
     if (err != SP_OK)
         return err;
     u->group = s->group;
