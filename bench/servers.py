@@ -149,11 +149,19 @@ class Dovecot(Server):
         if os.geteuid() != 0:
             raise Unavailable("Dovecot's processes change their uid: run this as root")
         if missing and shutil.which("apt-get"):
-            env = dict(os.environ, DEBIAN_FRONTEND="noninteractive", RUNLEVEL="1")
-            run("apt-get", "install", "-qq", "-y", "--no-install-recommends",
-                "dovecot-core", "dovecot-lmtpd", env=env)
+            self.install()
         elif missing:
             raise Unavailable("install Debian's dovecot-core and dovecot-lmtpd")
+
+    @staticmethod
+    def install():
+        """The packages alone: the system's own Dovecot, which they bring along, is not to run."""
+        quiet = {"check": False, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        subprocess.run(["systemctl", "mask", "--runtime", "dovecot.service"], **quiet)
+        run("apt-get", "install", "-qq", "-y", "--no-install-recommends", "dovecot-core",
+            "dovecot-lmtpd", env=dict(os.environ, DEBIAN_FRONTEND="noninteractive"))
+        subprocess.run(["systemctl", "disable", "dovecot.service", "dovecot.socket"], **quiet)
+        subprocess.run(["systemctl", "unmask", "--runtime", "dovecot.service"], **quiet)
 
     def user_line(self, number):
         home = self.dir / "home" / f"user{number}"
