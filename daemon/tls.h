@@ -15,9 +15,12 @@
  * before anything else of OpenSSL is called: SP_ERR_STATE if it is too late. */
 enum sp_err tls_use_lockheap(void);
 
-/* Heap sizes for lockheap_init(), measured (see tls.c) with room to spare. */
-#define TLS_HEAP_SESSION (2u * 1024u * 1024u) /* smtp: the context and one session */
-#define TLS_HEAP_KEEPER  (1u * 1024u * 1024u) /* keeper: the private key at work */
+/* Heap sizes for lockheap_init(). Measured with OpenSSL 3.0, RSA-4096 and P-256, TLS 1.2 and 1.3:
+ * the parent's context 450 kB, a second one while reloading 490 kB, a session at its end 550 kB (a
+ * hostile ClientHello may add 260 kB); the keeper with a key in use and its successor 430 kB. Pages
+ * that are never touched are never locked. */
+#define TLS_HEAP_SESSION (2u * 1024u * 1024u)
+#define TLS_HEAP_KEEPER  (1u * 1024u * 1024u)
 
 /* Prepares OpenSSL without reading any file: no configuration, no modules. Called by
  * tls_server_new; to be called by itself where only the library is used. May be repeated. */
