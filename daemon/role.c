@@ -38,6 +38,19 @@ void role_log(const char *format, ...)
     dprintf(STDERR_FILENO, "sealpostd[%s]: %s\n", log_name, text);
 }
 
+enum lockmem_kind lockmem_wanted(const struct config *config)
+{
+    static const enum lockmem_kind kinds[] = {[LOCK_BEST] = LOCKMEM_NONE,
+                                              [LOCK_SECRETMEM] = LOCKMEM_SECRET,
+                                              [LOCK_MLOCK] = LOCKMEM_MLOCK};
+    return kinds[config->memory_lock];
+}
+
+const char *lockmem_name(enum lockmem_kind kind)
+{
+    return kind == LOCKMEM_SECRET ? "memfd_secret" : "memfd and mlock";
+}
+
 /* Frames that come before the loop runs: the configuration, and what prepare() needs. */
 static enum sp_err read_config(struct role *role)
 {

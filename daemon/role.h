@@ -15,6 +15,7 @@
 #include "daemon/config.h"
 #include "daemon/ipc.h"
 #include "envelope/error.h"
+#include "sandbox/lockmem.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -67,6 +68,10 @@ int role_main(const struct role_ops *ops, bool user_mode, unsigned uid);
 
 /* Says "sealpostd[NAME]: ..." on stderr. Never content, addresses, secrets. */
 void role_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+/* [memory] lock as a kind, and the words for the kind that is in use. */
+enum lockmem_kind lockmem_wanted(const struct config *config);
+const char *lockmem_name(enum lockmem_kind kind);
 
 extern const struct role_ops smtp_role, sealer_role, store_role, keeper_role, web_role, audit_role;
 

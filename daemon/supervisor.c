@@ -337,10 +337,9 @@ static enum sp_err reserve_low_descriptors(void)
     return SP_OK;
 }
 
-static enum sp_err lock_memory(void)
+static enum sp_err lock_memory(struct supervisor *s)
 {
-    enum lockmem_kind got;
-    return lockmem_init(LOCKMEM_NONE, &got);
+    return lockmem_init(lockmem_wanted(s->config), &s->lock_kind);
 }
 
 static const struct {
@@ -355,7 +354,7 @@ static const struct {
 static enum sp_err start_up(struct supervisor *s)
 {
     const char *step = "locked memory";
-    enum sp_err err = lock_memory();
+    enum sp_err err = lock_memory(s);
     for (size_t i = 0; err == SP_OK && i < sizeof(boot) / sizeof(boot[0]); i++) {
         step = boot[i].step;
         err = boot[i].run(s);
@@ -389,7 +388,7 @@ int supervisor_main(const char *config_path, struct config *config, bool user_mo
         kill_roles(s, ~0u);
         return 1;
     }
-    audit_emit(AUDIT_START, SEALPOST_VERSION, config->hostname, "see status");
+    audit_emit(AUDIT_START, SEALPOST_VERSION, config->hostname, lockmem_name(s->lock_kind));
     while (s->stage < N_STAGES && s->status == 0)
         if (event_base_loop(s->base, EVLOOP_ONCE) != 0)
             break;

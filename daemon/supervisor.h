@@ -9,6 +9,7 @@
 #include "daemon/config.h"
 #include "daemon/ipc.h"
 #include "daemon/role.h"
+#include "sandbox/lockmem.h"
 
 #include <stdbool.h>
 #include <sys/types.h>
@@ -32,6 +33,7 @@ struct child {
 
 struct supervisor {
     const struct config *config;
+    enum lockmem_kind lock_kind;
     const char *config_path;
     bool user_mode;
     uid_t uid[ROLE_COUNT];

@@ -128,7 +128,7 @@ static void user_add(struct request *q)
     }
     if (!kept(q, err) || store_user_by_address(q->role->store, address, &user) != SP_OK)
         return;
-    audit_emit(AUDIT_USER_ADDED, user.user_id, address);
+    audit_emit(AUDIT_USER_ADDED, address);
     say(q, SP_OK, "%s", code);
     sodium_memzero(code, sizeof(code));
 }

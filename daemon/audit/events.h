@@ -25,7 +25,7 @@
     E(AUDIT_REFUSED, "message.refused", AUDIT_BIT(ROLE_SEALER), "session:u why:s")                 \
     E(AUDIT_FETCHED, "message.fetched", AUDIT_BIT(ROLE_STORE), "id:x user:x")                      \
     E(AUDIT_DELETED, "message.deleted", AUDIT_BIT(ROLE_STORE), "id:x user:x")                      \
-    E(AUDIT_USER_ADDED, "user.added", AUDIT_BIT(ROLE_STORE), "user:x address:s")                   \
+    E(AUDIT_USER_ADDED, "user.added", AUDIT_BIT(ROLE_STORE), "address:s")                          \
     E(AUDIT_USER_REMOVED, "user.removed", AUDIT_BIT(ROLE_STORE), "user:x address:s")               \
     E(AUDIT_USER_ENROLLED, "user.enrolled", AUDIT_BIT(ROLE_STORE),                                 \
       "user:x address:s device:x fingerprint:s")                                                   \

@@ -112,14 +112,6 @@ static const struct ipc_rules smtp_rules = {smtp_table, 2, UINT64_MAX, on_smtp_g
 
 /* --- role --- */
 
-static enum lockmem_kind wanted(const struct config *config)
-{
-    static const enum lockmem_kind kinds[] = {[LOCK_BEST] = LOCKMEM_NONE,
-                                              [LOCK_SECRETMEM] = LOCKMEM_SECRET,
-                                              [LOCK_MLOCK] = LOCKMEM_MLOCK};
-    return kinds[config->memory_lock];
-}
-
 static enum lockmem_kind lock_kind;
 
 /* What the system lets us lock decides how many slots there can be. */
@@ -145,7 +137,7 @@ static enum sp_err prepare(struct role *role)
     LIST_INIT(&s->sessions);
     TAILQ_INIT(&s->waiting);
     SLIST_INIT(&s->free_slots);
-    enum sp_err err = lockmem_init(wanted(role->config), &lock_kind);
+    enum sp_err err = lockmem_init(lockmem_wanted(role->config), &lock_kind);
     if (err == SP_OK)
         err = prepare_memory(s);
     if (err == SP_OK)
@@ -176,7 +168,7 @@ static void status(struct role *role, struct wire_out *pairs)
 {
     struct sealer *s = role->state;
     wire_put_str(pairs, "memory_lock");
-    wire_put_str(pairs, lock_kind == LOCKMEM_SECRET ? "memfd_secret" : "memfd and mlock");
+    wire_put_str(pairs, lockmem_name(lock_kind));
     put_number(pairs, "sessions", s->n_sessions);
     put_number(pairs, "messages_sealed", s->messages);
     put_number(pairs, "bytes_sealed", s->sealed_bytes);

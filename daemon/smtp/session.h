@@ -72,4 +72,9 @@ void transfer_run(struct session *x);
 /* trace.c: Return-Path and Received (RFC 5321 4.4); bytes written. */
 size_t trace_header(const struct session *x, char *out, size_t cap);
 
+#ifdef SEALPOST_TEST
+/* testverbs.c: true if the line was one of the tests' own. */
+bool session_test_verb(struct session *x, const char *line);
+#endif
+
 #endif
