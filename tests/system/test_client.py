@@ -38,12 +38,15 @@ class User:
 
     count = 0
 
-    def __init__(self, tree, tmp_path, enroll=True):
+    def __init__(self, tree, tmp_path, enroll=True, liar=None, **env):
         User.count += 1
         self.tree, self.home = tree, tmp_path / f"home{User.count}"
-        self.address = f"client{User.count}@example.org"
-        self.code = tree.ctl("user", "add", self.address).strip()
+        self.address = f"client{User.count}@example.test"
+        self.code = octets(tree.ctl("user", "add", self.address)).decode().strip()
         self.client = tree.client(self.home)
+        self.client.env.update(env)
+        if liar is not None:
+            self.client.env.update(https_proxy=liar.url, SEALPOST_CA=str(liar.ca))
         if enroll:
             self.run("enroll", tree.url, self.address, self.code)
 
@@ -124,15 +127,14 @@ def test_second_enrolment_is_refused(user):
     assert (user.home / "keys").read_bytes() == before
 
 
-def test_passphrase_file(tree, tmp_path, monkeypatch):
+def test_passphrase_file(tree, tmp_path):
     phrase = tmp_path / "phrase"
     phrase.write_text("correct horse\n")
-    monkeypatch.setenv("SEALPOST_PASSPHRASE_FILE", str(phrase))
-    user = User(tree, tmp_path)
+    user = User(tree, tmp_path, SEALPOST_PASSPHRASE_FILE=str(phrase))
     user.run("fingerprint")
     phrase.write_text("wrong horse\n")
     refused(user.run("fingerprint", check=False), "wrong passphrase")
-    monkeypatch.delenv("SEALPOST_PASSPHRASE_FILE")
+    del user.client.env["SEALPOST_PASSPHRASE_FILE"]
     refused(user.run("fingerprint", check=False), "wrong passphrase")
 
 
@@ -246,7 +248,7 @@ def test_fingerprints_agree(tree, tmp_path, user):
     shown = octets(user.run("fingerprint", other.address).stdout).decode().strip()
     assert re.fullmatch(r"([A-Z2-7]{4} ){7}[A-Z2-7]{4}", shown)
     assert octets(other.run("fingerprint").stdout).decode().strip() == shown
-    refused(user.run("fingerprint", "nobody@example.org", check=False), "knows no user")
+    refused(user.run("fingerprint", "nobody@example.test", check=False), "knows no user")
 
 
 # A server that lies
@@ -277,7 +279,8 @@ class Liar(socketserver.ThreadingTCPServer):
         self.cut = None  # (path pattern, bytes, times): close the connection after so many
         self.ranges = []
         super().__init__(("127.0.0.1", 0), LiarHandler)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
+        self.url = "http://127.0.0.1:%d" % self.server_address[1]
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
 
     def handle_error(self, request, client_address):
         pass  # a client that hangs up on a lie is what is wanted
@@ -325,10 +328,8 @@ class LiarHandler(socketserver.StreamRequestHandler):
 
 
 @pytest.fixture
-def liar(tree, tmp_path, monkeypatch):
+def liar(tree, tmp_path):
     server = Liar(tree, tmp_path)
-    monkeypatch.setenv("https_proxy", "http://127.0.0.1:%d" % server.server_address[1])
-    monkeypatch.setenv("no_proxy", "")
     yield server
     server.shutdown()
     server.server_close()
@@ -385,84 +386,82 @@ LIES = {
 @pytest.mark.parametrize("name", LIES)
 def test_lie_is_refused(tree, tmp_path, liar, name):
     pattern, change, *words = LIES[name]
-    user = User(tree, tmp_path, enroll=False)
-    user.run("enroll", tree.url, user.address, user.code, "--ca", str(liar.ca))
+    user = User(tree, tmp_path, enroll=False, liar=liar)
+    user.run("enroll", tree.url, user.address, user.code)
     user.deliver(with_attachment(b"The quick brown marker.\r\n" * 2000))
-    honest = user.run("list", "--json", "--ca", str(liar.ca))
+    honest = user.run("list", "--json")
     number = str(json.loads(octets(honest.stdout))[0]["id"])
     liar.lie = lie_about(pattern, change)
-    done = user.run("read", number, "--ca", str(liar.ca), check=False)
+    done = user.run("read", number, check=False)
     refused(done, *words)
     assert len(octets(done.stderr).splitlines()) == 1
     maildir = tmp_path / "Maildir"
-    assert user.run("sync", str(maildir), "--ca", str(liar.ca), check=False).returncode == 1
+    assert user.run("sync", str(maildir), check=False).returncode == 1
     assert not any(p.is_file() for p in maildir.rglob("*"))
     liar.lie = lie_about("^never$", change)
-    assert b"quick" in octets(user.run("read", number, "--ca", str(liar.ca)).stdout)
-    user.run("sync", str(maildir), "--ca", str(liar.ca))
+    assert b"quick" in octets(user.run("read", number).stdout)
+    user.run("sync", str(maildir))
     assert len(list((maildir / "new").iterdir())) == 1
 
 
 def test_another_message_of_the_same_user_is_refused(tree, tmp_path, liar):
-    user = User(tree, tmp_path, enroll=False)
-    user.run("enroll", tree.url, user.address, user.code, "--ca", str(liar.ca))
+    user = User(tree, tmp_path, enroll=False, liar=liar)
+    user.run("enroll", tree.url, user.address, user.code)
     user.deliver(PLAIN)
     user.deliver(PLAIN)
-    first, second = json.loads(octets(user.run("list", "--json", "--ca", str(liar.ca)).stdout))
+    first, second = json.loads(octets(user.run("list", "--json").stdout))
     kept = {}
 
     def swap(method, path, status, body):
         kept.setdefault(path, body)
         return status, kept.get("/v1/message/" + first["id"], body) if second["id"] in path else body
     liar.lie = swap
-    user.run("read", first["id"], "--ca", str(liar.ca))
-    refused(user.run("read", second["id"], "--ca", str(liar.ca), check=False), "another message")
+    user.run("read", first["id"])
+    refused(user.run("read", second["id"], check=False), "another message")
 
 
 def test_interrupted_download_resumes(tree, tmp_path, liar):
-    user = User(tree, tmp_path, enroll=False)
-    user.run("enroll", tree.url, user.address, user.code, "--ca", str(liar.ca))
+    user = User(tree, tmp_path, enroll=False, liar=liar)
+    user.run("enroll", tree.url, user.address, user.code)
     message = with_attachment(b"0123456789abcdef" * 20_000)
     user.deliver(message)
     liar.cut = (r"/piece/1$", 100_000, 2)
-    ca = ["--ca", str(liar.ca)]
-    ident = json.loads(octets(user.run("list", "--json", *ca).stdout))[0]["id"]
-    done = user.run("read", ident, *ca)
+    ident = json.loads(octets(user.run("list", "--json").stdout))[0]["id"]
+    done = user.run("read", ident)
     assert octets(done.stdout).endswith(message)
     assert len(liar.ranges) == 2 and all(re.fullmatch(r"bytes=\d+-", r) for r in liar.ranges)
     liar.cut = (r"/piece/1$", 1000, 99)
-    refused(user.run("read", ident, *ca, check=False), "step 5", "piece 1", "cut short")
+    refused(user.run("read", ident, check=False), "step 5", "piece 1", "cut short")
 
 
 def test_lost_answer_to_enrolment_loses_nothing(tree, tmp_path, liar):
-    user = User(tree, tmp_path, enroll=False)
+    user = User(tree, tmp_path, enroll=False, liar=liar)
     liar.cut = (r"/v1/enroll$", 0, 1)
-    args = ["enroll", tree.url, user.address, user.code, "--ca", str(liar.ca)]
+    args = ["enroll", tree.url, user.address, user.code]
     refused(user.run(*args, check=False), "run the same command again")
     refused(user.run("list", check=False), "got no answer")
     user.run(*args)
     user.deliver(PLAIN)
-    assert len(json.loads(octets(user.run("list", "--json", "--ca", str(liar.ca)).stdout))) == 1
+    assert len(json.loads(octets(user.run("list", "--json").stdout))) == 1
 
 
 def test_lost_answer_to_rotation_loses_nothing(tree, tmp_path, liar):
-    user = User(tree, tmp_path, enroll=False)
-    ca = ["--ca", str(liar.ca)]
-    user.run("enroll", tree.url, user.address, user.code, *ca)
+    user = User(tree, tmp_path, enroll=False, liar=liar)
+    user.run("enroll", tree.url, user.address, user.code)
     liar.lie = lambda method, path, status, body: (
         (500, b"") if (method, path) == ("POST", "/v1/sigchain") else (status, body))
-    refused(user.run("rotate", *ca, check=False), "sigchain")
+    refused(user.run("rotate", check=False), "sigchain")
     liar.lie = lambda method, path, status, body: (status, body)
     user.deliver(PLAIN)
-    mails = json.loads(octets(user.run("list", "--json", *ca).stdout))
+    mails = json.loads(octets(user.run("list", "--json").stdout))
     assert mails[0]["generation"] == 2 and mails[0]["readable"]
-    assert octets(user.run("read", mails[0]["id"], *ca).stdout).endswith(PLAIN)
+    assert octets(user.run("read", mails[0]["id"]).stdout).endswith(PLAIN)
 
 
 def test_enrolment_of_somebody_else_is_refused(tree, tmp_path, liar):
-    user = User(tree, tmp_path, enroll=False)
+    user = User(tree, tmp_path, enroll=False, liar=liar)
     liar.lie = lie_about(r"/v1/enroll$", lambda b: flip(b, 0), "POST")
-    refused(user.run("enroll", tree.url, user.address, user.code, "--ca", str(liar.ca),
+    refused(user.run("enroll", tree.url, user.address, user.code,
                      check=False), "somebody else")
 
 
