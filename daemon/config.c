@@ -63,7 +63,7 @@ static const struct key keys[] = {
     {"resolver", "server", TEXT, AT(resolver_server), NULL, UNUSED, 0, 0, 0},
     {"storage", "map_size", SIZE, AT(map_size), "64G", R(STORE), 0, 1 << 20, UINT64_C(1) << 46},
     {"storage", "slots", WORD, AT(slots), "in-place", UNUSED, "in-place|accept-cow", 0, 0},
-    {"memory", "lock", WORD, AT(memory_lock), "best", R(SMTP) | R(SEALER) | R(KEEPER),
+    {"memory", "lock", WORD, AT(memory_lock), "best", R(SMTP) | R(SEALER) | R(KEEPER) | R(AUDIT),
      "best|secretmem|mlock", 0, 0},
     {"metrics", "listen", LIST, AT(metrics_listen), NULL, UNUSED, 0, 0, 0},
     {"audit", "checkpoint_events", COUNT, AT(checkpoint_events), "1000", R(AUDIT), 0, 1, 1000000},

@@ -118,6 +118,17 @@ enum sp_err operators_status_reply(struct supervisor *s, enum role_id from, stru
     return SP_OK;
 }
 
+void operators_role_gone(struct supervisor *s, enum role_id r)
+{
+    struct operators *o = s->operators;
+    if (o == NULL || !(o->waiting >> r & 1))
+        return;
+    add_text(o, all_roles[r]->name, "state", "died");
+    o->waiting &= ~(1u << r);
+    if (o->waiting == 0)
+        answer(o);
+}
+
 static enum sp_err on_store(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
 {
     struct operators *o = ctx;

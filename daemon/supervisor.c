@@ -201,7 +201,7 @@ static void shut_down(struct supervisor *s, const char *why)
         return;
     notify("STOPPING=1");
     if (s->child[ROLE_AUDIT].pid != 0)
-        audit_emit(AUDIT_STOP, why);
+        audit_report(AUDIT_STOP, why);
     s->stage = 0;
     tell_stop(s, stages[0]);
     after_ms(s, (long)(s->config->shutdown_grace + EXTRA_GRACE) * 1000, on_timer_kill);
@@ -213,8 +213,8 @@ static void report_crash(struct supervisor *s)
     char why[64];
     describe(s->culprit_status, why, sizeof(why));
     if (WIFSIGNALED(s->culprit_status) && WTERMSIG(s->culprit_status) == SIGSYS)
-        audit_emit(AUDIT_VIOLATION, all_roles[s->culprit]->name, (uint64_t)0, "");
-    audit_emit(AUDIT_ROLE_CRASHED, all_roles[s->culprit]->name, why);
+        audit_report(AUDIT_VIOLATION, all_roles[s->culprit]->name, (uint64_t)0, "");
+    audit_report(AUDIT_ROLE_CRASHED, all_roles[s->culprit]->name, why);
 }
 
 static void on_restart(evutil_socket_t fd, short what, void *arg)
@@ -263,6 +263,7 @@ static void fall(struct supervisor *s, enum role_id r, int status)
 static void reaped(struct supervisor *s, enum role_id r, int status)
 {
     s->child[r].pid = 0;
+    operators_role_gone(s, r);
     ipc_peer_free(s->child[r].control);
     s->child[r].control = NULL;
     if (s->stage < 0 && !s->restart)
@@ -388,7 +389,7 @@ int supervisor_main(const char *config_path, struct config *config, bool user_mo
         kill_roles(s, ~0u);
         return 1;
     }
-    audit_emit(AUDIT_START, SEALPOST_VERSION, config->hostname, lockmem_name(s->lock_kind));
+    audit_report(AUDIT_START, SEALPOST_VERSION, config->hostname, lockmem_name(s->lock_kind));
     while (s->stage < N_STAGES && s->status == 0)
         if (event_base_loop(s->base, EVLOOP_ONCE) != 0)
             break;

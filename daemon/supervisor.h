@@ -67,6 +67,7 @@ enum sp_err wiring_start(struct supervisor *s, const struct ipc_rules *control_r
 enum sp_err operators_start(struct supervisor *s);
 enum sp_err operators_status_reply(struct supervisor *s, enum role_id from,
                                    struct ipc_frame *frame);
+void operators_role_gone(struct supervisor *s, enum role_id r);
 
 /* selfsigned.c: P-256, ten years, for hostname and the loopback addresses. */
 enum sp_err selfsigned_make(const char *hostname, const char *cert_path, const char *key_path);

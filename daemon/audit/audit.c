@@ -116,13 +116,10 @@ static void on_timer(evutil_socket_t fd, short what, void *ctx)
 
 static enum sp_err prepare(struct role *role)
 {
-    static const enum lockmem_kind kinds[] = {[LOCK_BEST] = LOCKMEM_NONE,
-                                              [LOCK_SECRETMEM] = LOCKMEM_SECRET,
-                                              [LOCK_MLOCK] = LOCKMEM_MLOCK};
     const char *why = "memory cannot be locked";
     enum lockmem_kind got;
     audit.role = role;
-    enum sp_err err = lockmem_init(kinds[role->config->memory_lock], &got);
+    enum sp_err err = lockmem_init(lockmem_wanted(role->config), &got);
     if (err == SP_OK)
         err = chain_open(FD_LOG, FD_KEY, &audit.chain, &why);
     if (err != SP_OK)

@@ -163,13 +163,10 @@ static const struct ipc_rules web_rules = {web_rule, 1, UINT64_MAX, on_edge_gone
 
 static enum sp_err prepare(struct role *role)
 {
-    static const enum lockmem_kind kinds[] = {[LOCK_BEST] = LOCKMEM_NONE,
-                                              [LOCK_SECRETMEM] = LOCKMEM_SECRET,
-                                              [LOCK_MLOCK] = LOCKMEM_MLOCK};
     enum lockmem_kind got;
     keeper.role = role;
     LIST_INIT(&keeper.sessions);
-    enum sp_err err = lockmem_init(kinds[role->config->memory_lock], &got);
+    enum sp_err err = lockmem_init(lockmem_wanted(role->config), &got);
     if (err == SP_OK)
         err = lockheap_init(TLS_HEAP_KEEPER, 0);
     if (err == SP_OK)
