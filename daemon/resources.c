@@ -13,9 +13,11 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 #define BACKLOG     512
+#define BIND_TRIES  30 /* 100 ms apart */
 #define MAX_PEM     65536
 #define KEY_REGION  (MAX_PEM + 1)
 #define STATE_MODE  0711
@@ -53,6 +55,21 @@ static enum sp_err split_address(const char *text, char *host, size_t cap, const
     return SP_OK;
 }
 
+/* The roles of a tree that was just killed may take a moment to let go of the address. */
+static bool bind_patiently(int fd, const struct addrinfo *ai)
+{
+    static const struct timespec pause = {.tv_nsec = 100 * 1000 * 1000};
+    for (int tries = 0; tries < BIND_TRIES; tries++) {
+        if (bind(fd, ai->ai_addr, ai->ai_addrlen) == 0)
+            return true;
+        if (errno != EADDRINUSE)
+            return false;
+        nanosleep(&pause, NULL);
+    }
+    errno = EADDRINUSE;
+    return false;
+}
+
 static enum sp_err listen_on(const char *text, int *out)
 {
     char host[128];
@@ -72,7 +89,7 @@ static enum sp_err listen_on(const char *text, int *out)
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
     if (fd >= 0 && ai->ai_family == AF_INET6)
         setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
-    bool ok = fd >= 0 && bind(fd, ai->ai_addr, ai->ai_addrlen) == 0 && listen(fd, BACKLOG) == 0;
+    bool ok = fd >= 0 && bind_patiently(fd, ai) && listen(fd, BACKLOG) == 0;
     enum sp_err err = ok ? SP_OK : fail(text);
     freeaddrinfo(ai);
     if (ok)

@@ -260,13 +260,25 @@ static void fall(struct supervisor *s, enum role_id r, int status)
     after_ms(s, AUDIT_GRACE_MS, on_timer_kill);
 }
 
+/* Who died first is not always who is reaped first: roles that lose a peer exit by themselves. A
+ * signal that was not ours names the one to blame. */
+static void reconsider_blame(struct supervisor *s, enum role_id r, int status)
+{
+    if (WIFSIGNALED(status) && WTERMSIG(status) != SIGKILL && !WIFSIGNALED(s->culprit_status)) {
+        s->culprit = r;
+        s->culprit_status = status;
+    }
+}
+
 static void reaped(struct supervisor *s, enum role_id r, int status)
 {
     s->child[r].pid = 0;
     operators_role_gone(s, r);
     ipc_peer_free(s->child[r].control);
     s->child[r].control = NULL;
-    if (s->stage < 0 && !s->restart)
+    if (s->restart)
+        reconsider_blame(s, r, status);
+    else if (s->stage < 0)
         fall(s, r, status);
     if (s->restart && !anyone_left(s, ~(1u << ROLE_AUDIT)))
         tell_stop(s, 1u << ROLE_AUDIT);

@@ -43,6 +43,8 @@ def in_files(*places):
     for place in places:
         for folder, _, names in os.walk(place):
             for name in names:
+                if not os.path.isfile(os.path.join(folder, name)):
+                    continue
                 with open(os.path.join(folder, name), "rb") as f:
                     found.update(MARKER.findall(f.read()))
     return found
