@@ -1,6 +1,7 @@
 /* Frames between processes. The other side may have been taken over: sizes, descriptors and the
  * order of frames are checked here, before any handler sees a byte. */
 #include "daemon/ipc.h"
+#include "sandbox/lockmem.h"
 
 #include <errno.h>
 #include <event2/event.h>
@@ -12,7 +13,7 @@
 #include <unistd.h>
 
 #define TURN_FRAMES 64   /* read from one peer before others have their turn */
-#define QUEUE_MAX   1024 /* frames that wait for a full socket */
+#define QUEUE_MAX   1024 /* frames that wait for a full socket, unless said otherwise */
 
 struct queued {
     STAILQ_ENTRY(queued) next;
@@ -28,8 +29,9 @@ struct ipc_peer {
     uint64_t permitted;
     struct event *reader, *writer;
     STAILQ_HEAD(, queued) queue;
-    size_t n_queued;
+    size_t n_queued, queue_max;
     bool ended;  /* gone() has been called, or is about to be */
+    bool broken; /* a frame could not be sent: to be ended from the loop */
     bool busy;   /* inside its own handlers: freeing waits */
     bool doomed; /* to be freed when no longer busy */
 };
@@ -151,9 +153,9 @@ static enum sp_err receive(int sock, void *buf, size_t cap, int flags, struct ip
     while (n < 0 && errno == EINTR);
     if (n < 0)
         return errno == EAGAIN ? SP_ERR_STATE : SP_ERR_PEER;
+    enum sp_err err = take_descriptors(&msg, &fd); /* an empty frame may bring some, too */
     if (n == 0)
-        return SP_ERR_PEER;
-    enum sp_err err = take_descriptors(&msg, &fd);
+        err = SP_ERR_PEER;
     if (err == SP_OK)
         err = msg.msg_flags & MSG_TRUNC ? SP_ERR_FORMAT : ipc_decode(buf, (size_t)n, frame);
     if (err != SP_OK && fd >= 0)
@@ -170,15 +172,22 @@ enum sp_err ipc_recv(int sock, void *buf, size_t cap, struct ipc_frame *frame)
 
 /* --- peers --- */
 
+/* Frames carry keys, tokens and codes too: a copy that had to wait is wiped. */
+static void drop_first(struct ipc_peer *peer)
+{
+    struct queued *q = STAILQ_FIRST(&peer->queue);
+    STAILQ_REMOVE_HEAD(&peer->queue, next);
+    peer->n_queued--;
+    if (q->fd >= 0)
+        close(q->fd);
+    lockmem_wipe(q->bytes, q->len);
+    free(q);
+}
+
 static void release(struct ipc_peer *peer)
 {
-    while (!STAILQ_EMPTY(&peer->queue)) {
-        struct queued *q = STAILQ_FIRST(&peer->queue);
-        STAILQ_REMOVE_HEAD(&peer->queue, next);
-        if (q->fd >= 0)
-            close(q->fd);
-        free(q);
-    }
+    while (!STAILQ_EMPTY(&peer->queue))
+        drop_first(peer);
     if (peer->reader != NULL)
         event_free(peer->reader);
     if (peer->writer != NULL)
@@ -264,27 +273,31 @@ static void on_readable(evutil_socket_t sock, short what, void *arg)
         release(peer);
 }
 
+static void end_from_loop(struct ipc_peer *peer, enum sp_err why)
+{
+    peer->busy = true;
+    end_peer(peer, why);
+    peer->busy = false;
+    if (peer->doomed)
+        release(peer);
+}
+
 static void on_writable(evutil_socket_t sock, short what, void *arg)
 {
     struct ipc_peer *peer = arg;
     (void)what;
+    if (peer->broken) {
+        end_from_loop(peer, SP_ERR_PEER);
+        return;
+    }
     while (!STAILQ_EMPTY(&peer->queue)) {
         struct queued *q = STAILQ_FIRST(&peer->queue);
         if (send_message(sock, NULL, q->bytes, q->len, q->fd, MSG_DONTWAIT) < 0) {
-            if (errno == EAGAIN)
-                return;
-            peer->busy = true;
-            end_peer(peer, SP_ERR_PEER);
-            peer->busy = false;
-            if (peer->doomed)
-                release(peer);
+            if (errno != EAGAIN)
+                end_from_loop(peer, SP_ERR_PEER);
             return;
         }
-        STAILQ_REMOVE_HEAD(&peer->queue, next);
-        peer->n_queued--;
-        if (q->fd >= 0)
-            close(q->fd);
-        free(q);
+        drop_first(peer);
     }
     event_del(peer->writer);
 }
@@ -293,10 +306,15 @@ struct ipc_peer *ipc_peer_new(struct event_base *base, int sock, const struct ip
                               void *ctx)
 {
     struct ipc_peer *peer = calloc(1, sizeof(*peer));
-    if (peer == NULL)
+    if (peer == NULL) {
+        close(sock);
         return NULL;
-    *peer =
-        (struct ipc_peer){.sock = sock, .rules = rules, .ctx = ctx, .permitted = rules->permitted};
+    }
+    *peer = (struct ipc_peer){.sock = sock,
+                              .rules = rules,
+                              .ctx = ctx,
+                              .permitted = rules->permitted,
+                              .queue_max = QUEUE_MAX};
     STAILQ_INIT(&peer->queue);
     peer->reader = event_new(base, sock, EV_READ | EV_PERSIST, on_readable, peer);
     peer->writer = event_new(base, sock, EV_WRITE | EV_PERSIST, on_writable, peer);
@@ -312,7 +330,7 @@ static enum sp_err enqueue(struct ipc_peer *peer, const uint8_t *header,
                            const struct wire_out *body, int fd)
 {
     size_t len = body != NULL ? body->len : 0;
-    struct queued *q = peer->n_queued < QUEUE_MAX ? malloc(sizeof(*q) + IPC_HEADER + len) : NULL;
+    struct queued *q = peer->n_queued < peer->queue_max ? malloc(sizeof(*q) + IPC_HEADER + len) : NULL;
     if (q == NULL)
         return SP_ERR_PEER;
     q->fd = fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
@@ -327,6 +345,20 @@ static enum sp_err enqueue(struct ipc_peer *peer, const uint8_t *header,
     STAILQ_INSERT_TAIL(&peer->queue, q, next);
     peer->n_queued++;
     return event_add(peer->writer, NULL) == 0 ? SP_OK : SP_ERR_SYSTEM;
+}
+
+/* A frame was lost: what follows it would be out of order. The loop ends the peer, and gone() hears
+ * of it there, not inside the caller. */
+static enum sp_err break_peer(struct ipc_peer *peer)
+{
+    peer->broken = true;
+    event_active(peer->writer, EV_WRITE, 0);
+    return SP_ERR_PEER;
+}
+
+void ipc_peer_queue_limit(struct ipc_peer *peer, size_t frames)
+{
+    peer->queue_max = frames;
 }
 
 int ipc_peer_socket(const struct ipc_peer *peer)
@@ -344,7 +376,7 @@ enum sp_err ipc_peer_send_flags(struct ipc_peer *peer, uint16_t type, uint16_t f
                                 const struct wire_out *body, int fd)
 {
     uint8_t header[IPC_HEADER];
-    if (peer->ended)
+    if (peer->ended || peer->broken)
         return SP_ERR_PEER;
     if (body != NULL && (!wire_out_ok(body) || body->len > IPC_MAX_PAYLOAD))
         return SP_ERR_LIMIT;
@@ -354,10 +386,12 @@ enum sp_err ipc_peer_send_flags(struct ipc_peer *peer, uint16_t type, uint16_t f
         size_t len = body != NULL ? body->len : 0;
         if (send_message(peer->sock, header, bytes, len, fd, MSG_DONTWAIT) >= 0)
             return SP_OK;
+        if (errno == EPIPE || errno == ECONNRESET)
+            return SP_ERR_PEER; /* what it sent before it went is read first, and then its end */
         if (errno != EAGAIN)
-            return SP_ERR_PEER;
+            return break_peer(peer);
     }
-    return enqueue(peer, header, body, fd);
+    return enqueue(peer, header, body, fd) == SP_OK ? SP_OK : break_peer(peer);
 }
 
 void ipc_permit(struct ipc_peer *peer, uint16_t type)

@@ -64,7 +64,8 @@ struct ipc_rules {
     void (*gone)(void *ctx, struct ipc_peer *peer, enum sp_err why);
 };
 
-/* Takes ownership of sock, makes it non-blocking and reads it from the loop. NULL: no memory. */
+/* Takes ownership of sock, makes it non-blocking and reads it from the loop. NULL: no memory (and
+ * sock is closed all the same). */
 struct ipc_peer *ipc_peer_new(struct event_base *base, int sock, const struct ipc_rules *rules,
                               void *ctx);
 /* Closes the socket and frees; safe inside the peer's own handler; NULL is ignored. */
@@ -77,6 +78,8 @@ enum sp_err ipc_peer_send(struct ipc_peer *peer, uint16_t type, uint32_t id,
 /* The same with header flags (0 otherwise). */
 enum sp_err ipc_peer_send_flags(struct ipc_peer *peer, uint16_t type, uint16_t flags, uint32_t id,
                                 const struct wire_out *body, int fd);
+/* Another limit than 1,024 frames, for a peer of which the protocol permits more. */
+void ipc_peer_queue_limit(struct ipc_peer *peer, size_t frames);
 /* The socket itself, to hand the connection on; stays the peer's. */
 int ipc_peer_socket(const struct ipc_peer *peer);
 /* Permits or denies one type from now on. Unknown types are a programming error: abort. */

@@ -199,9 +199,10 @@ static void on_connection(evutil_socket_t listener, short what, void *arg)
     int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
     if (fd < 0)
         return;
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) != 0 || who.uid != geteuid() ||
-        ipc_peer_new(o->s->base, fd, &operator_rules, o) == NULL)
+    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &who, &len) != 0 || who.uid != geteuid())
         close(fd);
+    else
+        ipc_peer_new(o->s->base, fd, &operator_rules, o); /* owns fd, even if it fails */
 }
 
 enum sp_err operators_start(struct supervisor *s)
