@@ -27,6 +27,8 @@ enum sp_err ring_create(struct ring *ring)
 uint8_t *ring_reserve(struct ring *ring, size_t len)
 {
     uint64_t start = ring->head;
+    if (ring->n == RING_BLOCKS)
+        return NULL;
     if (start % RING_SIZE + len > RING_SIZE)
         start += RING_SIZE - start % RING_SIZE; /* the rest of this round is skipped */
     if (start + len - ring->tail > RING_SIZE)
@@ -39,6 +41,7 @@ uint64_t ring_commit(struct ring *ring, size_t len)
 {
     uint64_t position = ring->head;
     ring->head += len;
+    ring->end[(ring->first + ring->n++) % RING_BLOCKS] = ring->head;
     return position;
 }
 
@@ -47,5 +50,7 @@ enum sp_err ring_consumed(struct ring *ring, uint64_t position)
     if (position < ring->tail || position > ring->head)
         return SP_ERR_FORMAT;
     ring->tail = position;
+    for (; ring->n > 0 && ring->end[ring->first] <= position; ring->n--)
+        ring->first = (ring->first + 1) % RING_BLOCKS;
     return SP_OK;
 }

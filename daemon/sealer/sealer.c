@@ -73,23 +73,19 @@ static enum sp_err on_session(void *ctx, struct ipc_peer *peer, struct ipc_frame
     (void)peer;
     if (wire_get_b16(&f->body, 64, &len) == NULL)
         return SP_ERR_FORMAT;
-    enum sp_err err = session_start(s, id, f->fd);
-    if (err == SP_OK)
-        f->fd = -1;
-    return err;
+    int sock = f->fd;
+    f->fd = -1;
+    return session_start(s, id, sock);
 }
 
 static enum sp_err on_session_gone(void *ctx, struct ipc_peer *peer, struct ipc_frame *f)
 {
     struct sealer *s = ctx;
-    struct session *x;
-    uint32_t id = wire_get_u32(&f->body);
+    struct session *x = session_find(s, wire_get_u32(&f->body));
     (void)peer;
-    LIST_FOREACH(x, &s->sessions, next)
-    if (x->id == id) {
+    if (x != NULL) {
         x->process_gone = true;
         session_release(x);
-        break;
     }
     return SP_OK;
 }

@@ -36,7 +36,6 @@ struct session {
     struct sealing *sealing;
     struct recipient *recipients;
     size_t n_recipients, room;
-    size_t before_lookup; /* recipients already there: one RCPT may add many, or none */
     bool asked_store;     /* an answer is under way */
     bool wait_ring;
     struct {
@@ -64,14 +63,17 @@ struct slot *slot_take(struct sealer *s);
 void session_release(struct session *x);
 
 /* session.c */
+/* Owns sock. SP_ERR_EXISTS: this id is still in use, so that answers could be mistaken. */
 enum sp_err session_start(struct sealer *s, uint32_t id, int sock);
 void session_lookup_done(struct session *x, enum sp_err status);
 void session_commit_done(struct session *x, enum sp_err status);
-void session_ring_has_room(struct session *x);
+/* False: there is no room again, and it waits. Else its turn is over, and it may be gone. */
+bool session_ring_has_room(struct session *x);
 /* Forgets recipients and message; tells the store if something of it was sent. */
 void session_forget(struct session *x);
 
 /* storage_edge.c */
+struct session *session_find(struct sealer *s, uint32_t id);
 enum sp_err storage_start(struct sealer *s);
 enum sp_err storage_lookup(struct session *x, const uint8_t *address, size_t len);
 /* SP_ERR_NO_SPACE: the ring is full, try again from session_ring_has_room. */

@@ -104,7 +104,7 @@ uint16_t sealing_piece(const struct sealing *s, enum stream stream)
     return s->stream[stream].index;
 }
 
-/* Keeps a copy: the pieces point into s->names by offset until the manifest is made. */
+/* Keeps a copy, which the pieces point to until the manifest is made. */
 static char *keep_name(struct sealing *s, const char *name, size_t len)
 {
     char *at = s->names + s->names_len;

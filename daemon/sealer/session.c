@@ -12,10 +12,12 @@
 /* Order of rules[] below: a state is the set of frames that it permits. */
 enum { RCPT, RESET, DATA, ATTACH, SEAL, FINISH, ABORT };
 #define MAY(x)        (UINT64_C(1) << (x))
-#define STATE_EMPTY   (MAY(RCPT) | MAY(RESET) | MAY(ABORT))
+#define STATE_EMPTY   (MAY(RCPT) | MAY(RESET))
 #define STATE_READY   (STATE_EMPTY | MAY(DATA))
 #define STATE_CONTENT (MAY(ATTACH) | MAY(SEAL) | MAY(FINISH) | MAY(ABORT))
 #define STATE_WAITING 0 /* we owe it an answer */
+
+#define TRACE_MAX 4096u /* bytes of trace header in front of a message */
 
 static void to_rest(struct session *x)
 {
@@ -94,6 +96,7 @@ static enum sp_err on_data(void *ctx, struct ipc_peer *peer, struct ipc_frame *f
                  lend && x->slot != NULL ? x->slot->fd : -1);
 }
 
+/* The names are copied once, and looked at when the manifest is made: the slot is shared. */
 static enum sp_err on_attach(void *ctx, struct ipc_peer *peer, struct ipc_frame *f)
 {
     struct session *x = ctx;
@@ -117,9 +120,13 @@ static void wait_for_ring(struct session *x)
     TAILQ_INSERT_TAIL(&x->sealer->waiting, x, waiting);
 }
 
-/* Seals what the frame named; called again when the ring had no room. */
+/* Seals what the frame named; called again when the ring had no room. The session counts the size
+ * too, but one that was taken over would not. */
 static enum sp_err seal_pending(struct session *x)
 {
+    if (sealing_bytes(x->sealing) + x->pending.len >
+        x->sealer->role->config->max_message + TRACE_MAX)
+        return SP_ERR_LIMIT;
     enum sp_err err =
         storage_block(x, (enum stream)x->pending.stream, x->pending.len, x->pending.last);
     if (err == SP_ERR_NO_SPACE) {
@@ -134,15 +141,16 @@ static enum sp_err seal_pending(struct session *x)
     return reply(x, SE_SEALED, SP_OK, -1);
 }
 
-void session_ring_has_room(struct session *x)
+bool session_ring_has_room(struct session *x)
 {
-    if (seal_pending(x) != SP_OK) {
-        /* Its names or order were impossible: the session ends, like on any bad frame. */
-        session_forget(x);
-        ipc_peer_free(x->peer);
-        x->peer = NULL;
-        session_release(x);
-    }
+    if (seal_pending(x) == SP_OK)
+        return !x->wait_ring;
+    /* Its names or order were impossible: the session ends, like on any bad frame. */
+    session_forget(x);
+    ipc_peer_free(x->peer);
+    x->peer = NULL;
+    session_release(x);
+    return true;
 }
 
 static enum sp_err on_seal(void *ctx, struct ipc_peer *peer, struct ipc_frame *f)
@@ -242,9 +250,11 @@ static const struct ipc_rules session_rules = {rules, sizeof(rules) / sizeof(rul
 
 enum sp_err session_start(struct sealer *s, uint32_t id, int sock)
 {
-    struct session *x = calloc(1, sizeof(*x));
-    if (x == NULL)
-        return SP_ERR_MEMORY;
+    struct session *x = session_find(s, id) == NULL ? calloc(1, sizeof(*x)) : NULL;
+    if (x == NULL) {
+        close(sock);
+        return session_find(s, id) == NULL ? SP_ERR_MEMORY : SP_ERR_EXISTS;
+    }
     x->sealer = s;
     x->id = id;
     x->peer = ipc_peer_new(s->role->base, sock, &session_rules, x);

@@ -10,7 +10,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static struct session *find(struct sealer *s, uint32_t id)
+struct session *session_find(struct sealer *s, uint32_t id)
 {
     struct session *x;
     LIST_FOREACH(x, &s->sessions, next)
@@ -53,11 +53,12 @@ static enum sp_err add_recipient(struct session *x, struct wire_in *in)
     return SP_OK;
 }
 
-/* A session whose answer nobody waits for any more is released. */
-static struct session *answered(struct sealer *s, uint32_t id)
+/* The session that asked. It has a message when it asked for a commit, and none when it asked for a
+ * PUK: an answer of the other kind is refused. */
+static struct session *answered(struct sealer *s, uint32_t id, bool commit)
 {
-    struct session *x = find(s, id);
-    if (x == NULL || !x->asked_store)
+    struct session *x = session_find(s, id);
+    if (x == NULL || !x->asked_store || commit != (x->sealing != NULL))
         return NULL;
     x->asked_store = false;
     return x;
@@ -65,7 +66,7 @@ static struct session *answered(struct sealer *s, uint32_t id)
 
 static enum sp_err on_lookup(void *ctx, struct ipc_peer *peer, struct ipc_frame *f)
 {
-    struct session *x = answered(ctx, f->id);
+    struct session *x = answered(ctx, f->id, false);
     enum sp_err status = (enum sp_err)wire_get_u8(&f->body);
     (void)peer;
     if (x == NULL)
@@ -73,6 +74,7 @@ static enum sp_err on_lookup(void *ctx, struct ipc_peer *peer, struct ipc_frame 
     size_t before = x->n_recipients;
     if (status == SP_OK) {
         uint16_t n = wire_get_u16(&f->body);
+        status = n > 0 ? SP_OK : SP_ERR_NOT_FOUND; /* mail for nobody could be opened by nobody */
         for (uint16_t i = 0; i < n && status == SP_OK; i++)
             status = add_recipient(x, &f->body);
     }
@@ -95,9 +97,8 @@ static enum sp_err on_consumed(void *ctx, struct ipc_peer *peer, struct ipc_fram
     while (err == SP_OK && (x = TAILQ_FIRST(&s->waiting)) != NULL) {
         TAILQ_REMOVE(&s->waiting, x, waiting);
         x->wait_ring = false;
-        session_ring_has_room(x);
-        if (x->wait_ring)
-            break; /* full again */
+        if (!session_ring_has_room(x)) /* x may be gone */
+            break;
     }
     return err;
 }
@@ -112,12 +113,12 @@ static void report_sealed(const struct session *x)
 static enum sp_err on_commit(void *ctx, struct ipc_peer *peer, struct ipc_frame *f)
 {
     struct sealer *s = ctx;
-    struct session *x = answered(s, f->id);
+    struct session *x = answered(s, f->id, true);
     enum sp_err status = (enum sp_err)wire_get_u8(&f->body);
     (void)peer;
     if (x == NULL || f->body.bad)
         return SP_ERR_FORMAT;
-    if (status == SP_OK && x->sealing != NULL) {
+    if (status == SP_OK) {
         report_sealed(x);
         s->messages++;
         s->sealed_bytes += sealing_bytes(x->sealing);
@@ -151,6 +152,9 @@ enum sp_err storage_start(struct sealer *s)
     s->store = ipc_peer_new(s->role->base, ROLE_FD(ROLE_STORE), &store_rules, s);
     if (s->store == NULL)
         return SP_ERR_MEMORY;
+    /* What may be under way: the ring's blocks, and for each session one question, behind the abort
+     * of the message before it. No session can fill the queue for all others. */
+    ipc_peer_queue_limit(s->store, RING_BLOCKS + 2 * (size_t)s->role->config->max_sessions + 64);
     wire_put_u64(&body, RING_SIZE);
     enum sp_err err = ipc_peer_send(s->store, SS_RING, 0, &body, s->ring.fd);
     close(s->ring.fd);
@@ -162,8 +166,9 @@ enum sp_err storage_lookup(struct session *x, const uint8_t *address, size_t len
     uint8_t buf[1024];
     struct wire_out body = wire_out(buf, sizeof(buf));
     wire_put_b16(&body, address, len);
-    x->asked_store = true;
-    return ipc_peer_send(x->sealer->store, SS_LOOKUP, x->id, &body, -1);
+    enum sp_err err = ipc_peer_send(x->sealer->store, SS_LOOKUP, x->id, &body, -1);
+    x->asked_store = err == SP_OK; /* else no answer would ever release the session */
+    return err;
 }
 
 enum sp_err storage_block(struct session *x, enum stream stream, uint32_t len, bool last)
@@ -224,8 +229,9 @@ enum sp_err storage_commit(struct session *x)
     err = put_boxes(x, &body);
     if (err != SP_OK)
         return err;
-    x->asked_store = true;
-    return ipc_peer_send(x->sealer->store, SS_COMMIT, x->id, &body, -1);
+    err = ipc_peer_send(x->sealer->store, SS_COMMIT, x->id, &body, -1);
+    x->asked_store = err == SP_OK;
+    return err;
 }
 
 void storage_abort(struct session *x)
