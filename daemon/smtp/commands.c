@@ -170,6 +170,8 @@ static void on_data(struct session *x, const struct command *c)
     session_reply(x, "354 End with a dot alone on a line");
     if (session_flush(x) == SP_OK)
         transfer_run(x);
+    else
+        upstream_abort(&x->upstream, "interrupted"); /* the sealer waits for content */
     session_forget_transaction(x);
 }
 
@@ -259,7 +261,7 @@ static void on_starttls(struct session *x, const struct command *c)
 static void on_http(struct session *x, const struct command *c)
 {
     (void)c;
-    session_reply(x, "421 5.7.0 %s This is not a web server", x->config->hostname);
+    session_reply(x, "421 4.7.0 %s This is not a web server", x->config->hostname);
     x->quit = true;
 }
 

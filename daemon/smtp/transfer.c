@@ -45,6 +45,7 @@ static enum sp_err use_pipelined(struct transfer *t, bool *done)
 {
     struct session *x = t->session;
     size_t used = 0;
+    upstream_note(&x->upstream, x->in_len - x->in_at);
     enum sp_err err = content_push(&t->content, x->in + x->in_at, x->in_len - x->in_at, &used, done,
                                    on_content, t);
     lockmem_wipe(x->in + x->in_at, used);
