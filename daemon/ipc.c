@@ -330,7 +330,8 @@ static enum sp_err enqueue(struct ipc_peer *peer, const uint8_t *header,
                            const struct wire_out *body, int fd)
 {
     size_t len = body != NULL ? body->len : 0;
-    struct queued *q = peer->n_queued < peer->queue_max ? malloc(sizeof(*q) + IPC_HEADER + len) : NULL;
+    struct queued *q =
+        peer->n_queued < peer->queue_max ? malloc(sizeof(*q) + IPC_HEADER + len) : NULL;
     if (q == NULL)
         return SP_ERR_PEER;
     q->fd = fd >= 0 ? fcntl(fd, F_DUPFD_CLOEXEC, 0) : -1;
