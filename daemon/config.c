@@ -188,13 +188,52 @@ static int on_setting(void *arg, const char *section, const char *name, const ch
     return 1;
 }
 
+/* One line into buf, cut where it does not fit. False: nothing is left. *wrong: what ini.h would
+ * pass over in silence. */
+static bool read_line(FILE *in, char *buf, size_t size, const char **wrong)
+{
+    size_t n = 0;
+    int c = getc(in);
+    bool any = c != EOF;
+    for (; c != EOF && c != '\n'; c = getc(in)) {
+        if (c == '\0')
+            *wrong = "a NUL does not belong into a text file";
+        else if (n + 2 < size)
+            buf[n++] = (char)c;
+        else
+            *wrong = "this line is too long";
+    }
+    buf[n] = '\0';
+    return any;
+}
+
+/* A blank line, a comment, a [section], or a setting. */
+static bool looks_right(const char *line)
+{
+    if (line[0] == '[')
+        return strchr(line, ']') != NULL;
+    return line[0] == '\0' || line[0] == '#' || line[0] == ';' || strpbrk(line, "=:") != NULL;
+}
+
+/* Feeds inih. An indented line is a line like any other, not more of the value above it; a line
+ * that is wrong is named and left out, so that those behind it are still looked at. */
 static char *next_line(char *buf, int size, void *arg)
 {
     struct reader *r = arg;
-    char *got = fgets(buf, size, r->in);
-    if (got != NULL)
-        r->line++;
-    return got;
+    const char *wrong = NULL;
+    if (!read_line(r->in, buf, (size_t)size, &wrong))
+        return NULL;
+    r->line++;
+    const char *text = buf + strspn(buf, r->line == 1 ? "\xef\xbb\xbf \t\r" : " \t\r");
+    if (wrong == NULL && !looks_right(text))
+        wrong = "neither a [section] nor a setting (key = value)";
+    if (wrong != NULL) {
+        fprintf(r->errors, "%s:%d: %s\n", r->path, r->line, wrong);
+        r->bad = true;
+        text = "";
+    }
+    memmove(buf, text, strlen(text) + 1);
+    return buf;
 }
 
 static enum sp_err apply_presets(struct config *c, const bool *set)
@@ -214,6 +253,17 @@ static void demand(struct reader *r, const char *section, const char *name)
     }
 }
 
+/* It goes into replies, trace headers and links as it is. */
+static void check_domain(struct reader *r, const char *name, const char *value)
+{
+    static const char may[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.";
+    if (value != NULL && (strlen(value) > 253 || value[strspn(value, may)] != '\0')) {
+        fprintf(r->errors, "%s: [appliance] %s is not a domain name (letters, digits, - and .)\n",
+                r->path, name);
+        r->bad = true;
+    }
+}
+
 /* What no default can stand for. */
 static void check_whole(struct reader *r, bool user_mode)
 {
@@ -224,6 +274,9 @@ static void check_whole(struct reader *r, bool user_mode)
         demand(r, "tls", "key");
     }
     struct config *c = r->config;
+    check_domain(r, "hostname", c->hostname);
+    for (size_t i = 0; i < c->domain.count; i++)
+        check_domain(r, "domain", c->domain.item[i]);
     if (c->web_url == NULL && c->hostname != NULL) {
         char url[CONFIG_MAX_TEXT + 16];
         snprintf(url, sizeof(url), "https://%s", c->hostname);
@@ -250,8 +303,12 @@ enum sp_err config_read(const char *path, bool user_mode, FILE *errors, struct c
         goto done;
     }
     int line = ini_parse_stream(next_line, &r, on_setting, &r);
-    if (line != 0) {
-        fprintf(errors, "%s:%d: neither a [section] nor a setting (key = value)\n", path, line);
+    if (line != 0 && !r.bad) {
+        fprintf(errors, "%s:%d: cannot be understood\n", path, line);
+        r.bad = true;
+    }
+    if (ferror(r.in)) {
+        fprintf(errors, "%s: cannot be read to its end\n", path);
         r.bad = true;
     }
     fclose(r.in);
