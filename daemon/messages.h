@@ -77,7 +77,8 @@ enum {
     SS_BLOCK,  /* u64 upload, u16 piece, u64 position, u32 bytes: append to that piece; pieces of an
                   upload may interleave; position never falls, skipped bytes count as consumed */
     SS_COMMIT, /* u64 upload, message_id[16], u64 received_ms, u16 pieces, b32 envelope, u16 boxes,
-                  then a box: user_id[16], b32 box. id: answered when synced */
+                  then a box: user_id[16], b32 box. id: answered when synced; flags: how many more
+                  messages may be about to be committed, which the store may wait for a moment */
     SS_ABORT,  /* u64 upload: drop what came of it */
     SS_LOOKUP_REPLY = 0x0580, /* status, u16 n, n times: user_id[16] u32 generation puk_pk[32] */
     SS_CONSUMED,              /* u64 position: the ring is free up to here */

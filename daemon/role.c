@@ -174,6 +174,7 @@ int role_main(const struct role_ops *ops, bool user_mode, unsigned uid)
 {
     struct role role = {.ops = ops};
     log_name = ops->name;
+    prctl(PR_SET_NAME, ops->name); /* for ps and top: /proc/self/exe leaves "exe" */
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     signal(SIGPIPE, SIG_IGN);
     signal(SIGINT, SIG_IGN); /* the supervisor says when */

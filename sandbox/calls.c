@@ -167,7 +167,6 @@ static const struct rule smtp[] = {
     CALL(close_range),
     CALL(dup2),
     CALL(dup3),
-    WHEN(prlimit64, "its own", INT(0, 0)),
     WHEN(seccomp, "adding a filter", INT(0, SECCOMP_SET_MODE_FILTER),
          INT(1, SECCOMP_FILTER_FLAG_TSYNC)),
 };

@@ -41,9 +41,9 @@ enum policy_root {
 
 struct policy {
     const char *name, *what;
-    bool forked; /* gets its parent's cage and adds its own filter: the other columns are its
-                    parent's */
-    bool deny;   /* the filter's rules are what is denied; all else is allowed (supervisor) */
+    const char *parent; /* NULL, or the row it is forked from: it keeps that cage, and its own
+                           filter takes away what its sets do not have */
+    bool deny; /* the filter's rules are what is denied; all else is allowed (supervisor) */
     enum policy_root root;
     int namespaces; /* CLONE_NEW* to unshare; its process namespace comes from the supervisor */
     uint64_t caps;  /* capabilities kept, as bits; none in user mode */

@@ -53,7 +53,7 @@ static void print_row(FILE *out, const struct policy *row)
     static const char *const roots[] = {
         [ROOT_EMPTY] = "empty", [ROOT_DATA] = "its data", [ROOT_INHERITED] = "inherited"};
     fprintf(out, "| %s | %s | %s | ", row->name, row->what, roots[row->root]);
-    if (row->forked) {
+    if (row->parent != NULL) {
         fprintf(out, "inherited | inherited | inherited | inherited | inherited | ");
     } else {
         fprintf(out, "%s | ", row->namespaces & CLONE_NEWNET ? "own, empty" : "host");

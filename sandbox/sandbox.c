@@ -83,7 +83,7 @@ const char *step_name(size_t i)
 enum sp_err sandbox_enter(const struct policy *row, const struct cage *cage, const char **step)
 {
     *step = "policy";
-    if (row->forked || row->deny || (!cage->user_mode && cage->uid == 0)) {
+    if (row->parent != NULL || row->deny || (!cage->user_mode && cage->uid == 0)) {
         errno = EINVAL;
         return SP_ERR_STATE;
     }

@@ -87,6 +87,8 @@ static enum sp_err enrol(struct store_role *r, const struct enrolment *e, struct
     if (store_address(e->address, e->address_len, false, address) != SP_OK ||
         store_user_by_address(r->store, address, user) != SP_OK)
         return SP_ERR_AUTH; /* a stranger does not learn who was invited */
+    if (!may_try(r, user, 1))
+        return SP_ERR_LIMIT;
     enum sp_err err = check_code(r, user, e);
     if (err == SP_OK)
         err = check_root(e, address, &chain);
@@ -114,7 +116,7 @@ enum sp_err on_enroll(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
     e.wire = wire_get_b32(&frame->body, SIGCHAIN_MAX_WIRE, &e.wire_len);
     if (!wire_in_done(&frame->body))
         return SP_ERR_FORMAT;
-    enum sp_err err = may_try(r) ? enrol(r, &e, &user) : SP_ERR_LIMIT;
+    enum sp_err err = enrol(r, &e, &user);
     if (err != SP_OK)
         return answer(peer, SW_ENROLL_REPLY, frame->id, err);
     struct wire_out out = wire_out(buf, sizeof(buf));
@@ -148,6 +150,10 @@ static enum sp_err add_link(struct store_role *r, const struct session *s, const
     struct store_user user;
     struct sigchain chain;
     enum sp_err err = store_user_by_no(r->store, s->user, &user);
+    if (err == SP_OK && user.chain_seq >= CHAIN_MAX)
+        err = SP_ERR_FORMAT;
+    if (err == SP_OK && !may_try(r, &user, user.chain_seq + 1))
+        err = SP_ERR_LIMIT;
     if (err == SP_OK)
         err = chain_load(r, &user, &chain);
     if (err != SP_OK)

@@ -278,6 +278,7 @@ static enum sp_err on_commit(void *ctx, struct ipc_peer *peer, struct ipc_frame 
         sweep_soon(r);
         return answer(peer, SS_COMMIT_REPLY, frame->id, err);
     }
+    r->more_soon = frame->flags;
     return group_answer(r, &(struct reply){.peer = peer, .type = SS_COMMIT_REPLY, .id = frame->id});
 }
 

@@ -9,28 +9,31 @@
 #define CHAIN_BYTES  65536u
 #define LIST_MAX     500u
 #define PIECE_MAX    65536u
-#define LOGIN_BURST  100u /* proofs of strangers verified at once ... */
-#define LOGIN_REFILL 5u   /* ... and milliseconds until one more is */
+#define PROOF_BURST  100 /* signatures verified at once for one user ... */
+#define PROOF_REFILL 5u  /* ... and milliseconds until one more is */
 
 /* --- who asks --- */
 
-/* Public-key work for strangers is rationed: it must not starve incoming mail. */
-static bool ration(struct bucket *b, uint64_t ms)
+/* Public-key work is rationed, or it would starve incoming mail. Each user has his own ration: one
+ * for all would let any stranger lock everybody out. Strangers need none, since nothing is verified
+ * before a user is found; a long history may cost more than is left, and is paid off later. */
+static bool ration(struct bucket *b, uint64_t ms, uint32_t cost)
 {
-    uint64_t gained = (ms - b->at_ms) / LOGIN_REFILL;
+    uint64_t gained = (ms - b->at_ms) / PROOF_REFILL;
     if (gained > 0) {
-        b->left = gained > LOGIN_BURST - b->left ? LOGIN_BURST : b->left + (unsigned)gained;
+        b->left = gained > (uint64_t)(PROOF_BURST - b->left) ? PROOF_BURST
+                                                             : b->left + (int64_t)gained;
         b->at_ms = ms;
     }
-    if (b->left == 0)
+    if (b->left <= 0)
         return false;
-    b->left--;
+    b->left -= cost;
     return true;
 }
 
-bool may_try(struct store_role *r)
+bool may_try(struct store_role *r, const struct store_user *user, uint32_t signatures)
 {
-    return ration(&r->logins, clock_us() / 1000);
+    return ration(&r->proofs[user->no % BUCKETS], clock_us() / 1000, signatures);
 }
 
 const struct session *token_session(struct store_role *r, struct wire_in *in)
@@ -99,8 +102,11 @@ static enum sp_err login(struct store_role *r, const struct login *l, struct sto
 {
     struct sigchain chain;
     if (sessions_redeem(r->sessions, clock_us() / 1000, l->challenge) != SP_OK ||
-        store_user_by_id(r->store, l->user_id, user) != SP_OK || user->state != USER_ENROLLED ||
-        chain_load(r, user, &chain) != SP_OK)
+        store_user_by_id(r->store, l->user_id, user) != SP_OK || user->state != USER_ENROLLED)
+        return SP_ERR_AUTH;
+    if (!may_try(r, user, user->chain_seq + 1))
+        return SP_ERR_LIMIT;
+    if (chain_load(r, user, &chain) != SP_OK)
         return SP_ERR_AUTH;
     const struct chain_device *device = sigchain_device(&chain, l->device_id);
     if (device == NULL || device->revoked)
@@ -118,7 +124,7 @@ static enum sp_err on_login(void *ctx, struct ipc_peer *peer, struct ipc_frame *
     wire_get_copy(&frame->body, l.device_id, ID_SIZE);
     wire_get_copy(&frame->body, l.challenge, SESSION_TOKEN);
     wire_get_copy(&frame->body, l.signature, SIGN_SIZE);
-    enum sp_err err = may_try(r) ? login(r, &l, &user) : SP_ERR_LIMIT;
+    enum sp_err err = login(r, &l, &user);
     if (err != SP_OK)
         return answer(peer, SW_LOGIN_REPLY, frame->id, err);
     struct session who = {.user = user.no};

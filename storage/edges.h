@@ -14,6 +14,8 @@
 #define UPLOAD_CHAINS 256u
 #define UPLOADS_MAX   8192u
 #define OPERATORS_MAX 16u
+#define CHAIN_MAX     1024u /* links of one user's history: each login verifies all of them */
+#define BUCKETS       1024u
 
 /* An answer that may go out once the group is durable. */
 struct reply {
@@ -35,9 +37,10 @@ struct ring {
     uint64_t size, end, acked; /* running positions */
 };
 
+/* Public-key work that one user may still cause; below zero: he must wait. */
 struct bucket {
     uint64_t at_ms;
-    unsigned left;
+    int64_t left;
 };
 
 struct store_role {
@@ -53,7 +56,9 @@ struct store_role {
     struct reply reply[GROUP_REPLIES];
     size_t n_replies;
     uint64_t first_reply_us;
-    struct bucket logins;
+    uint16_t more_soon; /* messages that the sealer expects to commit any moment */
+    struct event *gather;
+    struct bucket proofs[BUCKETS]; /* by user number */
     uint64_t commits, committed, last_commit_us;
 };
 
@@ -82,8 +87,8 @@ void incoming_drop_all(struct store_role *r);
 extern const struct ipc_rules web_rules;
 /* The verified state of a user's chain. */
 enum sp_err chain_load(struct store_role *r, const struct store_user *user, struct sigchain *chain);
-/* Whether one more proof of a stranger may be verified now. */
-bool may_try(struct store_role *r);
+/* Whether signatures may be verified on behalf of this user now; if so, they are counted. */
+bool may_try(struct store_role *r, const struct store_user *user, uint32_t signatures);
 /* The session whose token the body begins with; NULL: there is none. */
 const struct session *token_session(struct store_role *r, struct wire_in *in);
 /* edge_enrol.c: handlers of web_rules that write. */

@@ -105,6 +105,7 @@ static uint64_t message_bytes(const struct store_upload *u, const struct store_m
 static enum sp_err find_users(struct store *s, const struct store_message *m, uint64_t *user,
                               uint32_t *found)
 {
+    struct store_user now;
     struct wire_in in;
     *found = 0;
     for (size_t i = 0; i < m->boxes; i++) {
@@ -113,8 +114,12 @@ static enum sp_err find_users(struct store *s, const struct store_message *m, ui
             user[i] = 0; /* removed since the sealer asked */
             continue;
         }
+        if (err == SP_OK)
+            err = user_get(s, s->write, user[i], &now);
         if (err != SP_OK)
             return err;
+        if (now.generation != m->box[i].generation)
+            return SP_ERR_STATE; /* rotated since: a device may have been revoked meanwhile */
         struct key key = mail_id_key(user[i], m->message_id);
         if (row_get(s, s->write, T_MAIL_IDS, &key, &in) == SP_OK)
             return SP_ERR_EXISTS;

@@ -17,7 +17,7 @@
 #define DATA_DIR       "."   /* the root of the cage */
 #define SWEEP_BLOCKS   256u  /* freed in one group */
 #define SWEEP_PAUSE_US 5000  /* between groups, for those who wait */
-#define GATHER_US      1500u /* the longest that a first answer waits for others to share its sync */
+#define GATHER_US      2500u /* the longest that a first answer waits for others to share its sync */
 
 static struct store_role the_store;
 
@@ -83,6 +83,7 @@ enum sp_err group_flush(struct store_role *r)
             answer(a->peer, a->type, a->id, err); /* one who is gone is told by gone() */
     }
     r->n_replies = 0;
+    r->more_soon = 0;
     return err;
 }
 
@@ -96,13 +97,28 @@ enum sp_err group_answer(struct store_role *r, const struct reply *reply)
     return SP_OK;
 }
 
-/* Whether the sealer has already sent more that could share the sync. */
-static bool more_comes(const struct store_role *r)
+/* Whether it is worth waiting a moment for others to share the sync: the sealer has sent more
+ * already, or expects to. */
+static bool more_comes(struct store_role *r)
 {
+    const struct timeval moment = {.tv_usec = GATHER_US};
     if (r->sealer == NULL || clock_us() - r->first_reply_us > GATHER_US)
         return false;
+    if (r->more_soon > 0) {
+        if (!event_pending(r->gather, EV_TIMEOUT, NULL))
+            event_add(r->gather, &moment);
+        return true;
+    }
     struct pollfd p = {.fd = ipc_peer_socket(r->sealer), .events = POLLIN};
     return poll(&p, 1, 0) == 1 && (p.revents & POLLIN) != 0;
+}
+
+/* The moment is over: on_idle, which follows, sees that. */
+static void on_gathered(evutil_socket_t fd, short what, void *ctx)
+{
+    (void)fd;
+    (void)what;
+    (void)ctx;
 }
 
 static void on_idle(void *ctx)
@@ -175,9 +191,10 @@ static enum sp_err run(struct role *role)
 {
     struct store_role *r = role->state;
     r->sweeper = evtimer_new(role->base, on_sweep, r);
+    r->gather = evtimer_new(role->base, on_gathered, r);
     r->sealer = ipc_peer_new(role->base, ROLE_FD(ROLE_SEALER), &sealer_rules, r);
     r->web = ipc_peer_new(role->base, ROLE_FD(ROLE_WEB), &web_rules, r);
-    if (r->sweeper == NULL || r->sealer == NULL || r->web == NULL)
+    if (r->sweeper == NULL || r->gather == NULL || r->sealer == NULL || r->web == NULL)
         return SP_ERR_MEMORY;
     ipc_on_idle(on_idle, r);
     sweep_soon(r);

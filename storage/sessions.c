@@ -6,8 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHALLENGES 4096u
+#define CHALLENGES 65536u /* strangers may ask for them: more than they can in one round trip */
 #define SESSIONS   8192u
+#define OF_ONE     32u /* sessions of one user */
 #define ATTEMPTS   8 /* to find a free place, before an older value gives way */
 #define CODE_CHARS 24u
 
@@ -65,10 +66,28 @@ enum sp_err sessions_redeem(struct sessions *t, uint64_t now_ms,
     return err;
 }
 
+/* Where a user has too many sessions, his oldest is next to go, and nobody else's. */
+static struct session *surplus(struct sessions *t, uint64_t user)
+{
+    struct session *oldest = NULL;
+    size_t n = 0;
+    for (size_t i = 0; i < SESSIONS; i++) {
+        struct session *s = &t->session[i];
+        if (s->user != user)
+            continue;
+        n++;
+        if (oldest == NULL || s->until_ms < oldest->until_ms)
+            oldest = s;
+    }
+    return n >= OF_ONE ? oldest : NULL;
+}
+
 const struct session *sessions_open(struct sessions *t, uint64_t now_ms, const struct session *who)
 {
     uint8_t token[SESSION_TOKEN];
-    struct session *s = NULL;
+    struct session *s = surplus(t, who->user);
+    if (s != NULL)
+        sodium_memzero(s, sizeof(*s));
     for (int i = 0; i < ATTEMPTS; i++) {
         randombytes_buf(token, sizeof(token));
         s = &t->session[place(token, SESSIONS)];

@@ -3,7 +3,8 @@
 /*
  * Login challenges and session tokens (docs/api.md): random, in this process's memory alone, in
  * tables of fixed size. A value's own first bytes say where it stands, so that finding it is one
- * constant-time comparison; where a table is full, a new value takes the place of an older one.
+ * constant-time comparison; where a table is full, a new value takes the place of an older one. One
+ * user has 32 sessions at most: his newest takes the place of his oldest.
  * Times are milliseconds of any clock that does not go back.
  */
 #include "envelope/error.h"

@@ -36,7 +36,8 @@ struct session {
     struct sealing *sealing;
     struct recipient *recipients;
     size_t n_recipients, room;
-    bool asked_store;     /* an answer is under way */
+    bool asked_store;   /* an answer is under way */
+    uint64_t active_us; /* when it last asked for something */
     bool wait_ring;
     struct {
         bool finish, last; /* what waits for room in the ring */
@@ -56,6 +57,9 @@ struct sealer {
     size_t n_sessions, n_slots, max_slots;
     uint64_t uploads, messages, sealed_bytes;
 };
+
+/* Monotonic. */
+uint64_t sealer_now_us(void);
 
 /* sealer.c: slots are lent to one process for its life, and wiped when it is dead. */
 struct slot *slot_take(struct sealer *s);

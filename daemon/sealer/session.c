@@ -54,6 +54,7 @@ static enum sp_err on_rcpt(void *ctx, struct ipc_peer *peer, struct ipc_frame *f
     if (address == NULL)
         return SP_ERR_FORMAT;
     ipc_permit_only(peer, STATE_WAITING);
+    x->active_us = sealer_now_us();
     return storage_lookup(x, address, len);
 }
 
@@ -83,6 +84,7 @@ static enum sp_err on_data(void *ctx, struct ipc_peer *peer, struct ipc_frame *f
     struct session *x = ctx;
     bool lend = x->slot == NULL;
     (void)f;
+    x->active_us = sealer_now_us();
     if (lend)
         x->slot = slot_take(x->sealer);
     if (x->slot != NULL && x->sealing == NULL)

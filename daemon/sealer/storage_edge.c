@@ -55,6 +55,8 @@ static enum sp_err add_recipient(struct session *x, struct wire_in *in)
 
 /* The session that asked. It has a message when it asked for a commit, and none when it asked for a
  * PUK: an answer of the other kind is refused. */
+#define SOON_US 5000u
+
 static struct session *answered(struct sealer *s, uint32_t id, bool commit)
 {
     struct session *x = session_find(s, id);
@@ -212,6 +214,26 @@ static enum sp_err put_boxes(struct session *x, struct wire_out *body)
     return err;
 }
 
+uint64_t sealer_now_us(void)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
+}
+
+/* How many messages are likely to be committed any moment: the store gathers them under one sync.
+ */
+static uint16_t others_soon(const struct session *x)
+{
+    const struct session *o;
+    uint64_t now = sealer_now_us();
+    uint16_t n = 0;
+    LIST_FOREACH(o, &x->sealer->sessions, next)
+    if (o != x && now - o->active_us < SOON_US && !(o->asked_store && o->sealing != NULL))
+        n++;
+    return n;
+}
+
 enum sp_err storage_commit(struct session *x)
 {
     static uint8_t frame[IPC_MAX_PAYLOAD], envelope[SEALING_MAX_ENVELOPE];
@@ -229,7 +251,7 @@ enum sp_err storage_commit(struct session *x)
     err = put_boxes(x, &body);
     if (err != SP_OK)
         return err;
-    err = ipc_peer_send(x->sealer->store, SS_COMMIT, x->id, &body, -1);
+    err = ipc_peer_send_flags(x->sealer->store, SS_COMMIT, others_soon(x), x->id, &body, -1);
     x->asked_store = err == SP_OK;
     return err;
 }

@@ -5,6 +5,7 @@
 #include "daemon/messages.h"
 #include "daemon/role.h"
 #include "daemon/smtp/session.h"
+#include "daemon/smtp/shed.h"
 #include "daemon/testhooks.h"
 #include "daemon/tls.h"
 #include "sandbox/lockmem.h"
@@ -90,13 +91,15 @@ static _Noreturn void run_child(const struct smtp *s, const struct client *c, bo
     keep_channels(fd, sealer, keeper);
     if (sandbox_install(&s->filter) != SP_OK)
         _exit(72);
-    session = (struct session){.config = s->role->config,
-                               .tls = s->tls,
-                               .keeper = CHILD_KEEPER,
-                               .id = c->id,
-                               .lmtp = lmtp,
-                               .stream = {.fd = CHILD_CLIENT},
-                               .upstream = {.sock = CHILD_SEALER}};
+    /* All zero from the start, and most of it never touched: no page is written that need not be.
+     */
+    session.config = s->role->config;
+    session.tls = s->tls;
+    session.keeper = CHILD_KEEPER;
+    session.id = c->id;
+    session.lmtp = lmtp;
+    session.stream.fd = CHILD_CLIENT;
+    session.upstream.sock = CHILD_SEALER;
     memcpy(session.client, c->name, sizeof(session.client));
     session_run(&session);
     _exit(0);
@@ -311,6 +314,8 @@ static enum sp_err prepare(struct role *role)
         err = tls_init();
     if (err == SP_OK)
         err = sandbox_compile(policy_row("session"), &smtp.filter);
+    if (err == SP_OK)
+        err = shed_libraries();
     smtp.clients = calloc(role->config->max_sessions, sizeof(*smtp.clients));
     return err == SP_OK && smtp.clients == NULL ? SP_ERR_MEMORY : err;
 }

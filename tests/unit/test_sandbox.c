@@ -29,7 +29,6 @@ static const struct {
     {"smtp", "fork", 0},
     {"smtp", "socketpair", 0},
     {"smtp", "accept", EINVAL}, /* allowed, but that socket does not listen */
-    {"smtp", "prlimit", 0},
     {"web", "accept", EINVAL},
     {"web", "socket-inet", EACCES},
     {"web", "socket-unix", EACCES},

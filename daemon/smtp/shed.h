@@ -1,0 +1,10 @@
+#ifndef SEALPOST_SMTP_SHED_H
+#define SEALPOST_SMTP_SHED_H
+#include "envelope/error.h"
+
+/* Marks the libraries that the parent needs and sessions do not as not to be inherited by a fork:
+ * less code in the process that parses hostile bytes, and a faster fork. After it, a child must not
+ * call into them, nor leave by exit(3). SP_ERR_SYSTEM: madvise failed. */
+enum sp_err shed_libraries(void);
+
+#endif
