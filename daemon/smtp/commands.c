@@ -172,6 +172,7 @@ static void on_data(struct session *x, const struct command *c)
         transfer_run(x);
     else
         upstream_abort(&x->upstream, "interrupted"); /* the sealer waits for content */
+    x->mail = false; /* the sealer has forgotten the transaction either way */
     session_forget_transaction(x);
 }
 

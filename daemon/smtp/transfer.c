@@ -56,6 +56,7 @@ static enum sp_err use_pipelined(struct transfer *t, bool *done)
 /* What came behind the final dot is commands. */
 static void keep_rest(struct session *x, const uint8_t *rest, size_t len)
 {
+    _Static_assert(SLOT_READ_SIZE <= SESSION_IN, "the rest of a read fits");
     memcpy(x->in, rest, len);
     x->in_at = 0;
     x->in_len = len;
@@ -65,6 +66,7 @@ static enum sp_err read_content(struct transfer *t)
 {
     struct session *x = t->session;
     uint8_t *at = x->upstream.slot + SLOT_READ;
+    size_t most = 0; /* what was never touched need not be wiped */
     bool done = false;
     enum sp_err err = use_pipelined(t, &done);
     while (err == SP_OK && !done) {
@@ -72,12 +74,13 @@ static enum sp_err read_content(struct transfer *t)
         err = stream_read(&x->stream, at, SLOT_READ_SIZE, &n);
         if (err != SP_OK)
             break;
+        most = n > most ? n : most;
         upstream_note(&x->upstream, n);
         err = content_push(&t->content, at, n, &used, &done, on_content, t);
         if (done)
             keep_rest(x, at + used, n - used);
     }
-    lockmem_wipe(at, SLOT_READ_SIZE);
+    lockmem_wipe(at, most);
     return err;
 }
 
