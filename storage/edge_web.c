@@ -21,8 +21,8 @@ static bool ration(struct bucket *b, uint64_t ms, uint32_t cost)
 {
     uint64_t gained = (ms - b->at_ms) / PROOF_REFILL;
     if (gained > 0) {
-        b->left = gained > (uint64_t)(PROOF_BURST - b->left) ? PROOF_BURST
-                                                             : b->left + (int64_t)gained;
+        b->left =
+            gained > (uint64_t)(PROOF_BURST - b->left) ? PROOF_BURST : b->left + (int64_t)gained;
         b->at_ms = ms;
     }
     if (b->left <= 0)

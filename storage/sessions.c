@@ -9,7 +9,7 @@
 #define CHALLENGES 65536u /* strangers may ask for them: more than they can in one round trip */
 #define SESSIONS   8192u
 #define OF_ONE     32u /* sessions of one user */
-#define ATTEMPTS   8 /* to find a free place, before an older value gives way */
+#define ATTEMPTS   8   /* to find a free place, before an older value gives way */
 #define CODE_CHARS 24u
 
 struct challenge {

@@ -160,9 +160,9 @@ enum sp_err store_upload_status(const struct store_upload *u);
 /* Bytes of a piece so far. */
 uint64_t store_upload_length(const struct store_upload *u, uint16_t piece);
 /* Puts the message into the mailboxes; kept once for all. Ends the upload in any case. Users that
- * were removed meanwhile are passed over; SP_ERR_NOT_FOUND: none is left. SP_ERR_STATE: a box is for
- * another PUK than the user's newest. SP_ERR_EXISTS: a mailbox has that message_id. Durable, and
- * visible, after store_commit. */
+ * were removed meanwhile are passed over; SP_ERR_NOT_FOUND: none is left. SP_ERR_STATE: a box is
+ * for another PUK than the user's newest. SP_ERR_EXISTS: a mailbox has that message_id. Durable,
+ * and visible, after store_commit. */
 enum sp_err store_upload_deliver(struct store_upload *u, const struct store_message *m);
 /* Drops it. NULL is ignored. */
 void store_upload_abort(struct store_upload *u);

@@ -1,0 +1,128 @@
+"""Attacks on the real tree that must not succeed: one stranger, one user or one process that was taken
+over, against everybody else. Named after who attacks."""
+import os
+import shutil
+import signal
+import smtplib
+import socket
+import ssl
+import struct
+import subprocess
+import threading
+import time
+
+import pytest
+
+import scan
+from device import Device, connect
+from sealpost import crlf
+from test_promises import root_only, shared_test_tree  # noqa: F401 (a fixture)
+
+
+def device(tree, name):
+    address = f"{name}@example.test"
+    return Device(tree.url, tree.ca, address).enroll(tree.ctl("user", "add", address))
+
+
+# --- strangers on the web ---
+
+def flood(tree, method, path, body, n, end=None):
+    """Up to n requests on one connection."""
+    connection = connect(tree.url, tree.ca)
+    for _ in range(n):
+        if end is not None and end.is_set():
+            break
+        connection.request(method, path, body=body)
+        connection.getresponse().read()
+    connection.close()
+
+
+@pytest.mark.parametrize("path, body", [("/v1/session", os.urandom(16 + 16 + 32 + 64)),
+                                        ("/v1/enroll", b"\0\3a@b" + b"\0\0" + bytes(4))],
+                         ids=["login", "enrol"])
+def test_strangers_cannot_use_up_the_logins_of_users(tree, path, body):
+    alice, end = device(tree, f"flooded-{time.time_ns()}"), threading.Event()
+    attackers = [threading.Thread(target=flood, args=(tree, "POST", path, body, 1 << 30, end))
+                 for _ in range(8)]
+    for a in attackers:
+        a.start()
+    try:
+        time.sleep(0.5)
+        for _ in range(10):
+            alice.login()
+    finally:
+        end.set()
+        for a in attackers:
+            a.join()
+
+
+def test_strangers_cannot_drive_out_a_challenge(tree):
+    alice = device(tree, f"challenged-{time.time_ns()}")
+    alice.info()
+    flood(tree, "POST", "/v1/challenge", b"", 5000)
+    kept = 0
+    for _ in range(5):
+        challenge = alice.challenge()
+        flood(tree, "POST", "/v1/challenge", b"", 2000)
+        kept += alice.call("POST", "/v1/session", alice.login_body(challenge)).status == 200
+    assert kept >= 4  # a table of fixed size may lose one now and then
+
+
+# --- users ---
+
+def test_a_user_cannot_drive_out_the_sessions_of_others(tree):
+    alice = device(tree, f"victim-{time.time_ns()}").login()
+    mallory = device(tree, f"many-{time.time_ns()}")
+    first = mallory.login().token
+    for _ in range(40):
+        while True:
+            try:
+                mallory.login()
+                break
+            except Exception as e:
+                assert "429" in str(e), e
+                time.sleep(0.2)
+    assert alice.call("GET", "/v1/mailbox").status == 200
+    last, mallory.token = mallory.token, first
+    assert mallory.call("GET", "/v1/mailbox").status == 401  # his own oldest gave way
+    mallory.token = last
+    assert mallory.call("GET", "/v1/mailbox").status == 200
+
+
+def test_a_user_cannot_keep_the_store_busy_with_his_history(tree):
+    """Each link costs the verification of all before it: the one thread of the store would do nothing
+    else. Mail comes in meanwhile, and other users are not held up."""
+    mallory, alice = device(tree, f"long-{time.time_ns()}").login(), device(tree, f"other-{time.time_ns()}")
+    refused, end = 0, time.monotonic() + 3
+    connection = connect(tree.url, tree.ca)
+    from device import b64u
+    head = {"Authorization": "Sealpost-Session " + b64u(mallory.token)}
+    while time.monotonic() < end:
+        wire, seed = mallory.rotation()
+        connection.request("POST", "/v1/sigchain", body=wire, headers=head)
+        answer = connection.getresponse()
+        answer.read()
+        if answer.status == 204:
+            mallory.accepted(wire)
+            mallory.seeds[max(mallory.seeds) + 1] = seed
+        else:
+            assert answer.status == 429
+            refused += 1
+            time.sleep(0.01)
+    assert refused > 0 and mallory.seq < 100
+    alice.login()
+
+
+def test_mail_is_never_sealed_for_a_key_that_was_replaced(tree):
+    """The sender waits with his data until the user has revoked a stolen device: the old key must not be
+    the one that the mail can be opened with."""
+    alice = device(tree, f"rotates-{time.time_ns()}").login()
+    with tree.smtp() as s:
+        s.ehlo()
+        s.mail("a@outside.test")
+        assert s.rcpt(alice.address)[0] == 250
+        alice.rotate()
+        assert s.data(crlf("Subject: x\n\nsecret\n"))[0] == 451  # and the sender tries again:
+        s.sendmail("a@outside.test", [alice.address], crlf("Subject: x\n\nsecret\n"))
+    rows = alice.mailbox()["messages"]
+    assert [r["generation"] for r in rows] == [2]
