@@ -3,6 +3,7 @@
 #   make demo       the main job, shown on real mail        make check   all tests
 #   make fuzz T=60  each fuzz harness for T seconds         make bench   side-by-side benchmarks
 #   make install DESTDIR=...                                 make deps    the Debian packages needed
+#   parts of check: make lint, unit, seeds, system PYTEST="-k P9"; make clean, help
 MAKEFLAGS += --no-builtin-rules
 .SUFFIXES:
 .DELETE_ON_ERROR:
@@ -156,9 +157,12 @@ uninstall:
 	    $(SYSUSER)/sealpost.conf $(TMPFILE)/sealpost.conf
 	rm -rf $(DOC)
 
+help:
+	@sed -n '2,/^MAKEFLAGS/{/^#/p}' Makefile
+
 clean:
 	rm -rf $(B)
 
 -include $(shell test -d $(B) && find $(B) -name '*.d')
-.PHONY: all deps unit system fuzz seeds lint check demo bench install uninstall clean
+.PHONY: all deps unit system fuzz seeds lint check demo bench install uninstall help clean
 .SECONDARY:

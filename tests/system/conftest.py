@@ -33,3 +33,18 @@ def fresh(request, mode):
     yield make
     for t in made:
         t.remove()
+
+
+def pytest_collection_modifyitems(items):
+    """Where nothing may be skipped (SEALPOST_NO_SKIP), a test that would be is an error."""
+    if os.environ.get("SEALPOST_NO_SKIP"):
+        skipped = [i.nodeid for i in items if any(m.name == "skipif" and m.args[0]
+                                                  for m in i.iter_markers())]
+        if skipped:
+            raise pytest.UsageError(f"would be skipped: {skipped}")
+
+
+def pytest_terminal_summary(terminalreporter):
+    skipped = terminalreporter.stats.get("skipped", [])
+    if skipped:
+        terminalreporter.write_line(f"NOT RUN: {len(skipped)} tests; run as root to run all", red=True)
