@@ -736,12 +736,6 @@ static void ok_and_no_users(struct client *c)
 {
     store_status(SS_LOOKUP_REPLY, c->id, SP_OK);
 }
-static void end_of_store(struct client *c)
-{
-    (void)c;
-    shutdown(to_store, SHUT_RDWR);
-}
-
 static void hostile_store(void **state)
 {
     (void)state;
@@ -754,7 +748,6 @@ static void hostile_store(void **state)
     end_by(nobody, EMPTY);
     end_by(consumed_the_future, EMPTY);
     end_by(ok_and_no_users, LOOKING);
-    end_by(end_of_store, EMPTY);
 }
 
 int main(void)
