@@ -52,6 +52,7 @@ static const struct key keys[] = {
      4000},
     {"smtp", "idle", DURATION, AT(smtp_idle), "5m", R(SMTP), 0, 1, 3600},
     {"smtp", "deadline", DURATION, AT(smtp_deadline), "1h", R(SMTP), 0, 10, 86400},
+    {"smtp", "hold_off", DURATION, AT(hold_off), "1m", R(SMTP), 0, 0, 86400},
     {"web", "listen", LIST, AT(web_listen), "0.0.0.0:443", R(WEB), 0, 0, 0},
     {"web", "url", TEXT, AT(web_url), NULL, R(WEB) | R(STORE), 0, 0, 0},
     {"web", "max_expiry", DURATION, AT(web_max_expiry), "30d", UNUSED, 0, 60, 31536000},

@@ -39,6 +39,7 @@ struct config {
     uint64_t max_message; /* bytes */
     uint64_t max_recipients, max_sessions, max_sessions_per_client;
     uint64_t smtp_idle, smtp_deadline; /* seconds */
+    uint64_t hold_off; /* seconds, for a client whose session crashed; doubles each time */
     /* [web] */
     struct config_list web_listen;
     char *web_url;

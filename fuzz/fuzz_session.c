@@ -105,6 +105,11 @@ static int fuzz_clock(clockid_t id, struct timespec *now)
 
 /* --- the connection --- */
 
+void stream_set_deadline(struct stream *s, uint64_t seconds)
+{
+    s->deadline_ms = seconds > 0 ? stream_now_ms() + seconds * 1000 : 0;
+}
+
 uint64_t stream_now_ms(void)
 {
     return 1;

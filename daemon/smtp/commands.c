@@ -9,6 +9,8 @@
 #include <string.h>
 #include <strings.h>
 
+#define HANDSHAKE_SECONDS 60u
+
 static void on_hello(struct session *x, const struct command *c)
 {
     if (c->arg_len == 0 || c->arg_len >= sizeof(x->helo)) {
@@ -246,9 +248,9 @@ static void on_starttls(struct session *x, const struct command *c)
     if (session_flush(x) != SP_OK)
         return;
     tls_set_keeper(x->keeper);
-    x->stream.deadline_ms = stream_now_ms() + 60000;
+    stream_set_deadline(&x->stream, HANDSHAKE_SECONDS);
     enum sp_err err = stream_start_tls(&x->stream, x->tls);
-    x->stream.deadline_ms = 0;
+    stream_set_deadline(&x->stream, x->config->smtp_deadline);
     session_forget_transaction(x);
     x->helo[0] = '\0';
     x->extended = false;

@@ -92,6 +92,9 @@ void session_run(struct session *x)
 {
     enum sp_err err = SP_OK;
     lines_init(&x->lines);
+    /* Anew for each message, and when one is done: who does nothing but NOOP holds a place that
+     * others need. */
+    stream_set_deadline(&x->stream, x->config->smtp_deadline);
     session_reply(x, "220 %s %s Sealpost", x->config->hostname, x->lmtp ? "LMTP" : "ESMTP");
     while (!x->quit && err == SP_OK) {
         if (x->in_at == x->in_len)

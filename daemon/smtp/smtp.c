@@ -4,6 +4,7 @@
 #include "daemon/audit/events.h"
 #include "daemon/messages.h"
 #include "daemon/role.h"
+#include "daemon/smtp/guests.h"
 #include "daemon/smtp/session.h"
 #include "daemon/smtp/shed.h"
 #include "daemon/testhooks.h"
@@ -11,7 +12,6 @@
 #include "sandbox/lockmem.h"
 #include "sandbox/sandbox.h"
 
-#include <arpa/inet.h>
 #include <fcntl.h>
 #include <event2/event.h>
 #include <netinet/in.h>
@@ -26,6 +26,7 @@
 #include <unistd.h>
 
 #define ACCEPT_TURN 16
+#define CRASHES_MAX 100u /* of sessions, until the next ones get another address space layout */
 
 /* One live session. */
 struct client {
@@ -37,7 +38,7 @@ struct client {
     struct event *knock; /* NULL: handed on, or never made */
     int keeper_end;
     bool keeper_used;
-    char name[SESSION_CLIENT];
+    struct guest guest;
 };
 
 struct listener {
@@ -57,6 +58,7 @@ struct smtp {
     struct listener listeners[2 * CONFIG_MAX_LIST];
     size_t n_listeners;
     bool ending;
+    struct guests guests;
     uint64_t accepted, refused;
 };
 
@@ -87,7 +89,7 @@ static _Noreturn void run_child(const struct smtp *s, const struct client *c, bo
                                 int sealer, int keeper)
 {
     signal(SIGCHLD, SIG_DFL);
-    stream_watch_sigterm();
+    stream_watch_signals();
     keep_channels(fd, sealer, keeper);
     if (sandbox_install(&s->filter) != SP_OK)
         _exit(72);
@@ -100,31 +102,19 @@ static _Noreturn void run_child(const struct smtp *s, const struct client *c, bo
     session.lmtp = lmtp;
     session.stream.fd = CHILD_CLIENT;
     session.upstream.sock = CHILD_SEALER;
-    memcpy(session.client, c->name, sizeof(session.client));
+    memcpy(session.client, c->guest.name, sizeof(session.client));
     session_run(&session);
     _exit(0);
 }
 
 /* --- the parent --- */
 
-static void name_client(const struct sockaddr_storage *from, char out[SESSION_CLIENT])
-{
-    const struct sockaddr_in6 *six = (const struct sockaddr_in6 *)from;
-    const struct sockaddr_in *four = (const struct sockaddr_in *)from;
-    char text[INET6_ADDRSTRLEN] = "unknown";
-    if (from->ss_family == AF_INET6)
-        inet_ntop(AF_INET6, &six->sin6_addr, text, sizeof(text));
-    else if (from->ss_family == AF_INET)
-        inet_ntop(AF_INET, &four->sin_addr, text, sizeof(text));
-    snprintf(out, SESSION_CLIENT, "%s%s", from->ss_family == AF_INET6 ? "IPv6:" : "", text);
-}
-
 static enum sp_err hand_on(int edge, const struct client *c, int end)
 {
     uint8_t buf[128];
     struct wire_out body = wire_out(buf, sizeof(buf));
     wire_put_u32(&body, c->id);
-    wire_put_str(&body, c->name);
+    wire_put_str(&body, c->guest.name);
     return ipc_send_fd(edge, SP_SESSION, 0, body.at, body.len, end);
 }
 
@@ -150,9 +140,12 @@ static void on_knock(evutil_socket_t fd, short what, void *arg)
 {
     struct client *c = arg;
     (void)what;
-    if (hand_on(ROLE_FD(ROLE_KEEPER), c, fd) != SP_OK)
-        _exit(1);
-    c->keeper_used = true;
+    /* It may fail because of what the session has sent: too many descriptors of our uid on their
+     * way (ETOOMANYREFS). That is its own end, and nobody else's. */
+    if (hand_on(ROLE_FD(ROLE_KEEPER), c, fd) == SP_OK)
+        c->keeper_used = true;
+    else
+        kill(c->pid, SIGKILL);
     forget_keeper_end(c);
 }
 
@@ -166,8 +159,8 @@ static enum sp_err open_channels(struct smtp *s, struct client *c, int ours[2])
         return err;
     err = hand_on(ROLE_FD(ROLE_SEALER), c, sealer[1]);
     close(sealer[1]);
-    if (err == SP_OK)
-        err = ipc_pair(keeper);
+    if (err == SP_OK && (err = ipc_pair(keeper)) != SP_OK)
+        tell_gone(ROLE_FD(ROLE_SEALER), c->id);
     if (err != SP_OK) {
         close(sealer[0]);
         return err;
@@ -189,7 +182,7 @@ static enum sp_err start_session(struct smtp *s, struct client *c, bool lmtp, in
     enum sp_err err = open_channels(s, c, ours);
     if (err != SP_OK)
         return err;
-    audit_emit(AUDIT_SESSION_OPEN, (uint64_t)c->id, c->name, lmtp ? "lmtp" : "smtp");
+    audit_emit(AUDIT_SESSION_OPEN, (uint64_t)c->id, c->guest.name, lmtp ? "lmtp" : "smtp");
     c->began_ms = stream_now_ms();
     pid_t pid = fork();
     if (pid == 0)
@@ -206,15 +199,17 @@ static enum sp_err start_session(struct smtp *s, struct client *c, bool lmtp, in
 }
 
 /* A free place, or why there is none for this client. */
-static const char *find_place(struct smtp *s, const char *name, struct client **place)
+static const char *find_place(struct smtp *s, const char *key, struct client **place)
 {
     size_t same = 0;
     *place = NULL;
+    if (guests_held(&s->guests, key, stream_now_ms()))
+        return "held-off";
     for (size_t i = 0; i < s->role->config->max_sessions; i++) {
         struct client *c = &s->clients[i];
         if (c->pid == 0)
             *place = *place == NULL ? c : *place;
-        else if (strcmp(c->name, name) == 0)
+        else if (strcmp(c->guest.key, key) == 0)
             same++;
     }
     if (*place == NULL)
@@ -242,14 +237,13 @@ static void on_connection(evutil_socket_t fd, short what, void *arg)
         struct sockaddr_storage from = {0};
         socklen_t len = sizeof(from);
         struct client *place;
-        char name[SESSION_CLIENT];
         int conn = accept4(fd, (struct sockaddr *)&from, &len, SOCK_CLOEXEC);
         if (conn < 0)
             return;
-        name_client(&from, name);
-        const char *why = find_place(s, name, &place);
+        struct guest guest = guest_of(&from);
+        const char *why = find_place(s, guest.key, &place);
         if (why == NULL) {
-            memcpy(place->name, name, sizeof(name));
+            place->guest = guest;
             if (start_session(s, place, l->lmtp, conn) == SP_OK) {
                 s->n_clients++;
                 s->accepted++;
@@ -258,7 +252,7 @@ static void on_connection(evutil_socket_t fd, short what, void *arg)
             }
         }
         if (why != NULL)
-            refuse(s, conn, name, why);
+            refuse(s, conn, guest.name, why);
         close(conn);
     }
 }
@@ -266,11 +260,24 @@ static void on_connection(evutil_socket_t fd, short what, void *arg)
 static void report_end(const struct client *c, int status)
 {
     if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
-        audit_emit(AUDIT_VIOLATION, "session", (uint64_t)c->id, c->name);
+        audit_emit(AUDIT_VIOLATION, "session", (uint64_t)c->id, c->guest.name);
     else if (WIFSIGNALED(status) || WEXITSTATUS(status) != 0)
-        audit_emit(AUDIT_SESSION_CRASHED, (uint64_t)c->id, c->name,
+        audit_emit(AUDIT_SESSION_CRASHED, (uint64_t)c->id, c->guest.name,
                    (uint64_t)(WIFSIGNALED(status) ? WTERMSIG(status) : 0));
-    audit_emit(AUDIT_SESSION_CLOSE, (uint64_t)c->id, c->name, stream_now_ms() - c->began_ms);
+    audit_emit(AUDIT_SESSION_CLOSE, (uint64_t)c->id, c->guest.name, stream_now_ms() - c->began_ms);
+}
+
+/* All sessions have the layout of this process: a search for it must not go on for ever, however
+ * many addresses take part in it. */
+static void punish(struct smtp *s, const struct client *c, int status)
+{
+    if (!WIFSIGNALED(status) || !guests_is_crash(WTERMSIG(status)))
+        return;
+    guests_crashed(&s->guests, c->guest.key, stream_now_ms());
+    if (s->guests.crashes < CRASHES_MAX)
+        return;
+    role_log("%u sessions crashed: a fresh tree gets another address space layout", CRASHES_MAX);
+    _exit(1);
 }
 
 static void on_child(evutil_socket_t sig, short what, void *arg)
@@ -286,6 +293,7 @@ static void on_child(evutil_socket_t sig, short what, void *arg)
             if (c->pid != pid)
                 continue;
             report_end(c, status);
+            punish(s, c, status);
             tell_gone(ROLE_FD(ROLE_SEALER), c->id);
             if (c->keeper_used)
                 tell_gone(ROLE_FD(ROLE_KEEPER), c->id);
@@ -303,6 +311,7 @@ static enum sp_err prepare(struct role *role)
 {
     enum lockmem_kind got;
     smtp.role = role;
+    smtp.guests.hold_ms = role->config->hold_off * 1000;
     role->state = &smtp;
     /* A session maps the sealer's slots and locks its own TLS heap; it makes no secret memory. */
     enum sp_err err = lockmem_init(LOCKMEM_MLOCK, &got);

@@ -5,8 +5,10 @@
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -18,10 +20,26 @@ static void on_sigterm(int sig)
     told_to_end = 1;
 }
 
-void stream_watch_sigterm(void)
+static void on_sigalrm(int sig)
+{
+    (void)sig;
+}
+
+void stream_watch_signals(void)
 {
     struct sigaction act = {.sa_handler = on_sigterm}; /* no SA_RESTART: a read must return */
     sigaction(SIGTERM, &act, NULL);
+    act.sa_handler = on_sigalrm;
+    sigaction(SIGALRM, &act, NULL);
+}
+
+/* The timer goes on after the deadline: the first signal may come just before a read begins. */
+void stream_set_deadline(struct stream *s, uint64_t seconds)
+{
+    struct itimerval timer = {.it_interval.tv_sec = seconds > 0,
+                              .it_value.tv_sec = (time_t)seconds};
+    setitimer(ITIMER_REAL, &timer, NULL);
+    s->deadline_ms = seconds > 0 ? stream_now_ms() + seconds * 1000 : 0;
 }
 
 uint64_t stream_now_ms(void)
@@ -31,13 +49,16 @@ uint64_t stream_now_ms(void)
     return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
 }
 
+static bool is_late(const struct stream *s)
+{
+    return s->deadline_ms != 0 && stream_now_ms() >= s->deadline_ms;
+}
+
 static enum sp_err check(const struct stream *s)
 {
     if (told_to_end)
         return SP_ERR_STATE;
-    if (s->deadline_ms != 0 && stream_now_ms() > s->deadline_ms)
-        return SP_ERR_EXPIRED;
-    return SP_OK;
+    return is_late(s) ? SP_ERR_EXPIRED : SP_OK;
 }
 
 /* Why a call returned nothing. */
@@ -94,6 +115,8 @@ enum sp_err stream_write(struct stream *s, const void *buf, size_t len)
             err = why_ssl(s, (int)put);
         } else if (errno != EINTR) {
             err = why(s);
+        } else if (is_late(s)) {
+            err = SP_ERR_EXPIRED;
         }
     }
     return err;

@@ -18,8 +18,11 @@ struct stream {
 };
 
 uint64_t stream_now_ms(void);
-/* Makes SIGTERM interrupt reads and be remembered. Once, before the filter. */
-void stream_watch_sigterm(void);
+/* Makes SIGTERM interrupt reads and be remembered, and deadlines interrupt them. Once, before the
+ * filter. */
+void stream_watch_signals(void);
+/* From now; 0: none. Holds inside one record of TLS as well, however slowly its bytes drip in. */
+void stream_set_deadline(struct stream *s, uint64_t seconds);
 enum sp_err stream_read(struct stream *s, void *buf, size_t cap, size_t *n);
 enum sp_err stream_write(struct stream *s, const void *buf, size_t len);
 /* The server's side of a handshake. SP_ERR_CRYPTO: it failed; the connection is of no use any more.

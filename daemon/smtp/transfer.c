@@ -155,12 +155,12 @@ void transfer_run(struct session *x)
     t.cutter = (struct cutter *)(void *)(x->upstream.slot + SLOT_CUTTER);
     cutter_init(t.cutter, &upstream_sink, &x->upstream);
     content_init(&t.content, CONTENT_DATA);
-    x->stream.deadline_ms = stream_now_ms() + x->config->smtp_deadline * 1000;
+    stream_set_deadline(&x->stream, x->config->smtp_deadline);
     t.failed = upstream_trace(&x->upstream, trace, trace_header(x, trace, sizeof(trace)));
     if (t.failed != SP_OK)
         content_refuse(&t.content, "sealer");
     enum sp_err err = read_content(&t);
-    x->stream.deadline_ms = 0;
+    stream_set_deadline(&x->stream, x->config->smtp_deadline);
     if (err == SP_OK) {
         conclude(&t);
         return;

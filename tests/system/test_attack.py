@@ -126,3 +126,96 @@ def test_mail_is_never_sealed_for_a_key_that_was_replaced(tree):
         s.sendmail("a@outside.test", [alice.address], crlf("Subject: x\n\nsecret\n"))
     rows = alice.mailbox()["messages"]
     assert [r["generation"] for r in rows] == [2]
+
+
+# --- senders ---
+
+def test_a_client_that_crashes_a_session_is_held_off(fresh):
+    """Sessions are forks of one image: crashing them freely would give away its layout."""
+    t = fresh(test_build=True, settings={"smtp": {"hold_off": "2s"}}).start()
+    with pytest.raises(smtplib.SMTPServerDisconnected):
+        t.smtp().docmd("XPROBE execve")
+    wait_for(lambda: t.events("sandbox.violation"))
+    with pytest.raises(smtplib.SMTPConnectError) as e:
+        t.smtp()
+    assert e.value.smtp_code == 421
+    assert t.events("session.refused")[-1]["why"] == "held-off"
+    other = smtplib.SMTP("127.0.0.1", t.smtp_port, source_address=("127.0.0.2", 0))
+    assert other.ehlo()[0] == 250  # somebody else
+    wait_for(lambda: can_enter(t))
+
+
+def can_enter(t):
+    try:
+        t.smtp().close()
+        return True
+    except smtplib.SMTPConnectError:
+        return False
+
+
+def wait_for(what, seconds=10):
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def test_a_session_that_crashes_for_no_fault_of_the_client_is_forgiven(fresh):
+    t = fresh(settings={"smtp": {"hold_off": "1h"}}).start()
+    s = t.smtp()
+    s.ehlo()
+    for pid in t.children(t.pids()["smtp"]):
+        os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: t.events("session.crashed"))
+    assert can_enter(t)
+
+
+def closed_within(sock, seconds, drip):
+    """Feeds bytes one by one until the other side closes."""
+    end = time.monotonic() + seconds
+    for byte in drip:
+        try:
+            sock.sendall(bytes([byte]))
+            sock.settimeout(0.5)
+            while sock.recv(4096):
+                pass
+            return True
+        except TimeoutError:
+            if time.monotonic() > end:
+                return False
+        except OSError:
+            return True
+    return False
+
+
+def test_a_sender_cannot_stretch_a_deadline_inside_a_tls_record(fresh):
+    t = fresh(settings={"smtp": {"deadline": "10s"}}).start()
+    alice = t.user("alice")
+    plain = socket.create_connection(("127.0.0.1", t.smtp_port))
+    plain.recv(1000)
+    plain.sendall(b"EHLO x\r\nSTARTTLS\r\n")
+    time.sleep(0.5)
+    plain.recv(4096)
+    to_us, from_us = ssl.MemoryBIO(), ssl.MemoryBIO()
+    context = ssl.create_default_context(cafile=t.ca)
+    tls = context.wrap_bio(to_us, from_us, server_hostname="127.0.0.1")
+    while True:
+        try:
+            tls.do_handshake()
+            break
+        except ssl.SSLWantReadError:
+            plain.sendall(from_us.read())
+            to_us.write(plain.recv(65536))
+    tls.write(b"EHLO x\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<%s>\r\nDATA\r\n" % alice.address.encode())
+    plain.sendall(from_us.read())
+    time.sleep(0.5)
+    tls.write(b"x" * 16000)
+    assert closed_within(plain, 16, from_us.read())
+    wait_for(lambda: t.children(t.pids()["smtp"]) == [])
+
+
+def test_a_sender_cannot_hold_a_place_by_doing_nothing(fresh):
+    t = fresh(settings={"smtp": {"deadline": "10s"}}).start()
+    s = socket.create_connection(("127.0.0.1", t.smtp_port))
+    assert closed_within(s, 16, b"NOOP\r\n" * 1000)
+    wait_for(lambda: t.children(t.pids()["smtp"]) == [])
