@@ -125,7 +125,8 @@ enum sp_err ctl_ask(const char *socket_path, uint16_t service, char **args, size
     }
     close(fd);
     if (err != SP_OK) {
-        fprintf(stderr, "sealpostctl: no good answer: %s\n", sp_err_text(err));
+        fprintf(stderr, "sealpostctl: no good answer: %s\n",
+                err == SP_ERR_STATE ? "none came in time" : sp_err_text(err));
         answer_free(out);
     }
     return err;
