@@ -1,5 +1,6 @@
 /* Sockets, files, users: all that needs privilege, opened once before privilege is dropped. */
 #include "daemon/supervisor.h"
+#include "daemon/tlspair.h"
 #include "sandbox/lockmem.h"
 
 #include <errno.h>
@@ -230,6 +231,20 @@ static enum sp_err read_pem(const char *path, char *buf, size_t *len)
     return SP_ERR_CONFIG;
 }
 
+static enum sp_err check_pair(const struct supervisor *s, const char *cert, const char *key)
+{
+    enum sp_err err = tlspair_check(s->certificate, s->certificate_len, s->key, s->key_len);
+    if (err == SP_ERR_AUTH)
+        complain(key, "is not the key of the certificate; was one of them renewed alone?");
+    else if (err == SP_ERR_FORMAT)
+        complain(cert, "is not a certificate in PEM form");
+    else if (err == SP_ERR_NO_KEY)
+        complain(key, "is not a private key in PEM form without a passphrase");
+    else if (err != SP_OK)
+        complain(key, "cannot be checked");
+    return err == SP_OK ? SP_OK : SP_ERR_CONFIG;
+}
+
 enum sp_err resources_load_tls(struct supervisor *s)
 {
     char cert[PATH_MAX], key[PATH_MAX];
@@ -244,7 +259,7 @@ enum sp_err resources_load_tls(struct supervisor *s)
         err = read_pem(cert, s->certificate, &s->certificate_len);
     if (err == SP_OK)
         err = read_pem(key, s->key, &s->key_len);
-    return err;
+    return err == SP_OK ? check_pair(s, cert, key) : err;
 }
 
 void resources_forget_key(struct supervisor *s)

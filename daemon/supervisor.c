@@ -224,6 +224,13 @@ static void on_restart(evutil_socket_t fd, short what, void *arg)
     (void)what;
     if (s->stage >= 0)
         return;
+    /* The files may be in the middle of being renewed. */
+    bool usable = resources_load_tls(s) == SP_OK;
+    resources_forget_key(s);
+    if (!usable && s->failures++ < MAX_FAILURES) {
+        after_ms(s, RESTART_MS * (1 + (long)s->failures), on_restart);
+        return;
+    }
     if (start_tree(s) != SP_OK) {
         say("cannot start a fresh tree; giving up");
         s->status = 1;

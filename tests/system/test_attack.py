@@ -219,3 +219,42 @@ def test_a_sender_cannot_hold_a_place_by_doing_nothing(fresh):
     s = socket.create_connection(("127.0.0.1", t.smtp_port))
     assert closed_within(s, 16, b"NOOP\r\n" * 1000)
     wait_for(lambda: t.children(t.pids()["smtp"]) == [])
+
+
+# --- operators' accidents ---
+
+def served_certificate(tree):
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with smtplib.SMTP("127.0.0.1", tree.smtp_port) as s:
+        s.starttls(context=context)
+        return s.sock.getpeercert(binary_form=True)
+
+
+@root_only
+@pytest.mark.parametrize("accident", ["key alone", "certificate alone", "key is empty", "key is garbage"])
+def test_half_a_renewal_does_not_end_tls(fresh, mode, accident):
+    """SIGHUP, or the crash of a role, when only one of the two files is new."""
+    if mode != "root":
+        pytest.skip("user mode makes its own")
+    t = fresh().start()
+    before = served_certificate(t)
+    old = {name: (t.dir / name).read_bytes() for name in ("cert.pem", "key.pem")}
+    t.make_certificate()
+    new = {name: (t.dir / name).read_bytes() for name in ("cert.pem", "key.pem")}
+    kept = "cert.pem" if "key" in accident else "key.pem"
+    (t.dir / kept).write_bytes(old[kept])
+    if accident == "key is empty":
+        (t.dir / "key.pem").write_bytes(b"")
+    if accident == "key is garbage":
+        (t.dir / "key.pem").write_bytes(b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n")
+    os.kill(t.process.pid, signal.SIGHUP)
+    wait_for(lambda: "certificates not reloaded" in t.said())
+    assert served_certificate(t) == before
+    os.kill(t.pids()["keeper"], signal.SIGKILL)
+    time.sleep(1)
+    for name, pem in new.items():
+        (t.dir / name).write_bytes(pem)
+    t.wait_ready(2)
+    after = served_certificate(t)
+    assert after != before and after == ssl.PEM_cert_to_DER_cert(new["cert.pem"].decode())
