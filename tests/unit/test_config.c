@@ -37,6 +37,7 @@ static const char whole[] = "# all there is\n"
                             "max_sessions_per_client = 10\n"
                             "idle = 2m\n"
                             "deadline = 2h\n"
+                            "hold_off = 30s\n"
                             "[web]\n"
                             "listen = 0.0.0.0:8443\n"
                             "url = https://mail.example.org:8443\n"
@@ -337,7 +338,7 @@ static void slices_hold_no_more(void **state)
         [ROLE_SMTP] = {"appliance.hostname", "appliance.domain", "appliance.shutdown_grace",
                        "smtp.listen", "smtp.listen_lmtp", "smtp.tls", "smtp.max_message",
                        "smtp.max_recipients", "smtp.max_sessions", "smtp.max_sessions_per_client",
-                       "smtp.idle", "smtp.deadline", "memory.lock"},
+                       "smtp.idle", "smtp.hold_off", "smtp.deadline", "memory.lock"},
         [ROLE_SEALER] = {"smtp.max_message", "smtp.max_recipients", "smtp.max_sessions",
                          "memory.lock"},
         [ROLE_STORE] = {"appliance.domain", "appliance.code_expiry", "web.url", "storage.map_size"},
