@@ -147,11 +147,18 @@ static void turn(uint8_t what, int *sock)
         shutdown(*sock, SHUT_RDWR);
 }
 
-static int lowest_free(void)
+/* Which descriptors come next: tells of any that was left open among them. */
+static uint64_t free_descriptors(void)
 {
-    int fd = dup(0);
-    close(fd);
-    return fd;
+    uint64_t sum = 0;
+    int fd[10];
+    for (int i = 0; i < 10; i++) {
+        fd[i] = dup(0);
+        sum = sum * 31 + (uint64_t)fd[i];
+    }
+    for (int i = 0; i < 10; i++)
+        close(fd[i]);
+    return sum;
 }
 
 static void run(const uint8_t *data, size_t size, int *sock)
@@ -178,7 +185,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     int pair[2];
     if (fuzz_base == NULL)
         fuzz_base = event_base_new();
-    int before = lowest_free();
+    uint64_t before = free_descriptors();
     if (ipc_decode(data, size, &f) == SP_OK)
         insist(size >= IPC_HEADER && f.body.left == size - IPC_HEADER && f.fd == -1);
     insist(ipc_pair(pair) == SP_OK);
@@ -193,6 +200,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     insist(fuzz_peer == NULL || fuzz_gone == 1); /* the end is always seen */
     ipc_peer_free(fuzz_peer);
-    insist(lowest_free() == before);
+    insist(free_descriptors() == before);
     return 0;
 }

@@ -57,7 +57,7 @@ struct client {
     bool alive; /* the process */
     uint32_t id;
     uint8_t *slot;
-    int owed; /* answers */
+    uint16_t awaits; /* the answer to what it asked last; 0: none */
 };
 
 struct upload {
@@ -235,7 +235,8 @@ static void store_sees(uint16_t type, struct wire_in *in)
 static void client_sees(struct client *c, uint16_t type, struct wire_in *in, int fd)
 {
     struct slot *slot = session_find(&sealer, c->id)->slot;
-    insist(c->owed-- > 0 && in->left >= 1 && type >= SE_RCPT_REPLY && type <= SE_DONE);
+    insist(in->left >= 1 && type == c->awaits);
+    c->awaits = 0;
     insist(fd < 0 || (type == SE_SLOT && c->slot == NULL && fd == slot->fd));
     if (fd < 0)
         return;
@@ -272,10 +273,11 @@ static struct wire_in input; /* what is left of it; zeros at its end */
 
 static void send_as(struct client *c, uint16_t type, const struct wire_out *body)
 {
+    static const uint16_t answers[9] = {SE_RCPT_REPLY, 0, SE_SLOT, 0, SE_SEALED, SE_DONE};
     struct ipc_frame f = {.type = type, .fd = -1, .body = wire_in(body->at, body->len)};
     if (c->peer == NULL)
         return;
-    c->owed += type == SE_RCPT || type == SE_DATA || type == SE_SEAL || type == SE_FINISH;
+    c->awaits = answers[type - SE_RCPT];
     deliver(c->peer, &f);
 }
 
@@ -333,7 +335,7 @@ static void joins(struct client *c)
     if (c->peer != NULL || c->alive)
         return;
     c->id = ++next;
-    c->owed = 0;
+    c->awaits = 0;
     insist(session_start(&sealer, c->id, FAKE_SOCK + (int)(c - clients)) == SP_OK);
     c->peer = session_find(&sealer, c->id)->peer;
     c->alive = true;
@@ -386,6 +388,7 @@ static void store_answers(struct client *c)
     bool commit = x != NULL && x->sealing != NULL;
     if ((x == NULL || !x->asked_store) && how < 250)
         return; /* mostly a store that is what it should be */
+    commit ^= how == 249;
     wire_put_u8(&out, how % 3 == 2 ? how : SP_OK);
     if (!commit && how % 3 != 2) {
         wire_put_u16(&out, how % 8);
@@ -396,11 +399,12 @@ static void store_answers(struct client *c)
             wire_put_bytes(&out, user_pk, KEY_SIZE);
         }
     }
-    store_says(commit ^ (how == 249) ? SS_COMMIT_REPLY : SS_LOOKUP_REPLY, c->id, &out);
+    store_says(commit ? SS_COMMIT_REPLY : SS_LOOKUP_REPLY, c->id, &out);
 }
 
-static void store_consumes(void)
+static void store_consumes(struct client *c)
 {
+    (void)c;
     uint8_t buf[8], how = wire_get_u8(&input);
     struct wire_out out = wire_out(buf, sizeof(buf));
     uint64_t to =
@@ -412,37 +416,16 @@ static void store_consumes(void)
 
 static void move(void)
 {
-    uint8_t what = wire_get_u8(&input);
+    static void (*const moves[])(struct client *) = {
+        joins,         raw_frame,      scribble,      channel_ends,  process_dies,
+        process_first, store_consumes, store_answers, store_answers,
+    };
+    uint8_t what = wire_get_u8(&input), which = what >> 2 & 15;
     struct client *c = &clients[what & 3];
-    switch (what >> 2 & 15) {
-    case 0:
-        joins(c);
-        break;
-    case 1:
-        raw_frame(c);
-        break;
-    case 2:
-        scribble(c);
-        break;
-    case 3:
-        channel_ends(c);
-        break;
-    case 4:
-        process_dies(c);
-        break;
-    case 5:
-        process_first(c);
-        break;
-    case 6:
-        store_consumes();
-        break;
-    case 7:
-    case 8:
-        store_answers(c);
-        break;
-    default:
-        well_formed(c, (uint8_t)((what >> 2 & 15) - 9));
-    }
+    if (which < sizeof(moves) / sizeof(moves[0]))
+        moves[which](c);
+    else
+        well_formed(c, (uint8_t)(which - sizeof(moves) / sizeof(moves[0])));
 }
 
 /* --- */
