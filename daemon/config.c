@@ -55,6 +55,7 @@ static const struct key keys[] = {
     {"smtp", "hold_off", DURATION, AT(hold_off), "1m", R(SMTP), 0, 0, 86400},
     {"web", "listen", LIST, AT(web_listen), "0.0.0.0:443", R(WEB), 0, 0, 0},
     {"web", "url", TEXT, AT(web_url), NULL, R(WEB) | R(STORE), 0, 0, 0},
+    {"web", "max_connections_per_client", COUNT, AT(web_max_per_client), "100", R(WEB), 0, 1, 1000},
     {"web", "max_expiry", DURATION, AT(web_max_expiry), "30d", UNUSED, 0, 60, 31536000},
     {"relay", "mode", WORD, AT(relay_mode), "mx", UNUSED, "mx|smarthost|off", 0, 0},
     {"relay", "smarthost", TEXT, AT(smarthost), NULL, UNUSED, 0, 0, 0},

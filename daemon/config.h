@@ -42,6 +42,7 @@ struct config {
     uint64_t hold_off; /* seconds, for a client whose session crashed; doubles each time */
     /* [web] */
     struct config_list web_listen;
+    uint64_t web_max_per_client; /* connections */
     char *web_url;
     uint64_t web_max_expiry; /* seconds */
     /* [relay] */

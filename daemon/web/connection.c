@@ -9,7 +9,9 @@
 #include <openssl/ssl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 static int conn_index = -1; /* where an SSL object keeps its conn */
@@ -32,6 +34,7 @@ static void conn_free(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int index, lo
     struct web *web = conn->web;
     if (conn->deadline != NULL)
         event_free(conn->deadline);
+    LIST_REMOVE(conn, next);
     free(conn);
     web->n_conns--;
     if (!web->listening && !web->stopping)
@@ -48,11 +51,7 @@ enum sp_err conn_init(struct web *web)
     return conn_index >= 0 ? SP_OK : SP_ERR_CRYPTO;
 }
 
-static void on_deadline(evutil_socket_t fd, short what, void *arg)
-{
-    (void)fd, (void)what;
-    conn_drop(arg);
-}
+static void on_deadline(evutil_socket_t fd, short what, void *arg);
 
 static struct conn *conn_new(struct web *web, SSL *ssl)
 {
@@ -67,6 +66,7 @@ static struct conn *conn_new(struct web *web, SSL *ssl)
         free(conn);
         return NULL;
     }
+    LIST_INSERT_HEAD(&web->conns, conn, next);
     web->n_conns++;
     return conn;
 }
@@ -76,6 +76,34 @@ static void await_request(struct conn *conn)
     struct web *web = conn->web;
     conn_deadline(conn,
                   web->n_conns > web->max_conns / 2 ? WEB_DEADLINE_CROWDED : WEB_DEADLINE_REQUEST);
+}
+
+/* One client must not take all connections. libevent makes the bufferevent before it has a socket:
+ * whose it is can be asked one turn later, which is a connection's first deadline. */
+static bool is_one_too_many(struct conn *conn)
+{
+    struct sockaddr_storage from = {0};
+    socklen_t len = sizeof(from);
+    const struct conn *other;
+    uint64_t same = 0;
+    if (getpeername(bufferevent_getfd(conn->bev), (struct sockaddr *)&from, &len) != 0)
+        return true; /* gone already */
+    conn->guest = guest_of(&from);
+    LIST_FOREACH(other, &conn->web->conns, next)
+    {
+        same += strcmp(other->guest.key, conn->guest.key) == 0;
+    }
+    return same > conn->web->role->config->web_max_per_client;
+}
+
+static void on_deadline(evutil_socket_t fd, short what, void *arg)
+{
+    struct conn *conn = arg;
+    (void)fd, (void)what;
+    if (conn->guest.key[0] != '\0' || is_one_too_many(conn))
+        conn_drop(conn);
+    else
+        await_request(conn);
 }
 
 /* Never returns NULL, which evhttp would take for a wish for plain text: out of memory is the end
@@ -96,7 +124,7 @@ struct bufferevent *conn_accept(struct event_base *base, void *arg)
     /* While an answer is written evhttp reads on, without looking: bound what it piles up. It
      * needs a whole body in the buffer, no more. */
     bufferevent_setwatermark(conn->bev, EV_READ, 0, WEB_MAX_HEADERS + WEB_MAX_BODY);
-    await_request(conn);
+    conn_deadline(conn, 0);
     if (web->n_conns >= web->max_conns)
         set_listening(web, false);
     return conn->bev;

@@ -15,6 +15,7 @@
  * it counts, so that vanishing clients cannot pile up work there.
  */
 #include "daemon/config.h"
+#include "daemon/guest.h"
 #include "daemon/ipc.h"
 #include "daemon/messages.h"
 #include "daemon/role.h"
@@ -46,6 +47,8 @@ struct evbuffer;
 struct exchange;
 
 struct conn {
+    LIST_ENTRY(conn) next;
+    struct guest guest; /* a turn after it was accepted */
     struct web *web;
     struct bufferevent *bev;
     struct event *deadline;
@@ -65,6 +68,7 @@ struct web {
     struct ipc_peer *store;
     struct evconnlistener *listener[CONFIG_MAX_LIST];
     size_t n_listeners;
+    LIST_HEAD(, conn) conns;
     size_t n_conns, max_conns, n_exchanges, n_asks;
     TAILQ_HEAD(, exchange) waiting; /* streams whose next block waits for a free ask */
     uint32_t last_ask;

@@ -91,7 +91,8 @@ class Tree:
             "smtp": {"listen": f"127.0.0.1:{self.smtp_port}",
                      "listen_lmtp": f"127.0.0.1:{self.lmtp_port}", "max_message": "300M",
                      "max_sessions_per_client": 1000, "hold_off": "0s"},
-            "web": {"listen": f"127.0.0.1:{self.web_port}", "url": self.url},
+            "web": {"listen": f"127.0.0.1:{self.web_port}", "url": self.url,
+                    "max_connections_per_client": 1000},
             "storage": {"map_size": "4G"},
         }
         if self.mode == "root":

@@ -258,3 +258,31 @@ def test_half_a_renewal_does_not_end_tls(fresh, mode, accident):
     t.wait_ready(2)
     after = served_certificate(t)
     assert after != before and after == ssl.PEM_cert_to_DER_cert(new["cert.pem"].decode())
+
+
+# --- strangers on the web, once more ---
+
+def test_one_stranger_cannot_take_all_connections(fresh):
+    t = fresh(settings={"web": {"max_connections_per_client": 20}}).start()
+    silent = [socket.create_connection(("127.0.0.1", t.web_port)) for _ in range(60)]
+    time.sleep(0.5)
+    kept = 0
+    for s in silent:
+        s.setblocking(False)
+        try:
+            s.recv(1)
+        except BlockingIOError:
+            kept += 1
+        except ConnectionError:
+            pass
+    assert kept == 20
+    context = ssl.create_default_context(cafile=t.ca)
+    with pytest.raises(OSError):
+        context.wrap_socket(socket.create_connection(("127.0.0.1", t.web_port)),
+                            server_hostname="127.0.0.1")
+    other = socket.create_connection(("127.0.0.1", t.web_port), source_address=("127.0.0.3", 0))
+    with context.wrap_socket(other, server_hostname="127.0.0.1") as s:
+        s.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        assert s.recv(4096).startswith(b"HTTP/1.1 200")
+    for s in silent:
+        s.close()

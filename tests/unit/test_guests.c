@@ -66,7 +66,7 @@ static void test_hold_doubles_and_is_forgotten(void **state)
 static void test_table_keeps_those_held_longest(void **state)
 {
     static struct guests g = {.hold_ms = 1000};
-    char key[SESSION_CLIENT];
+    char key[GUEST_TEXT];
     (void)state;
     for (unsigned i = 0; i < 2 * GUESTS_HELD; i++) {
         snprintf(key, sizeof(key), "192.0.2.%u", i);

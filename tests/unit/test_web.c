@@ -198,7 +198,8 @@ static void on_term(evutil_socket_t fd, short what, void *arg)
 
 static void run_role(char *pem, size_t len)
 {
-    static struct config config = {.hostname = (char *)(uintptr_t) "mail.example.org",
+    static struct config config = {.web_max_per_client = 1000,
+                                   .hostname = (char *)(uintptr_t) "mail.example.org",
                                    .web_url = (char *)(uintptr_t) "https://mail.example.org",
                                    .domain = {1, {(char *)(uintptr_t) "example.org"}},
                                    .web_listen = {1, {(char *)(uintptr_t) "test"}},
