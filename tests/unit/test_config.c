@@ -343,7 +343,8 @@ static void slices_hold_no_more(void **state)
                          "memory.lock"},
         [ROLE_STORE] = {"appliance.domain", "appliance.code_expiry", "web.url", "storage.map_size"},
         [ROLE_KEEPER] = {"smtp.max_sessions", "memory.lock"},
-        [ROLE_WEB] = {"appliance.hostname", "appliance.domain", "web.listen", "web.url"},
+        [ROLE_WEB] = {"appliance.hostname", "appliance.domain", "appliance.shutdown_grace",
+                      "web.listen", "web.url", "web.max_connections_per_client"},
         [ROLE_AUDIT] = {"memory.lock", "audit.checkpoint_events", "audit.checkpoint_seconds"},
     };
     (void)state;
