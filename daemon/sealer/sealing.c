@@ -216,7 +216,7 @@ enum sp_err sealing_finish(struct sealing *s, uint64_t time_ms, uint8_t *envelop
         manifest_encode(&m, manifest_plain, SEALING_MAX_ENVELOPE - CAKE_HEADER - 64, &n);
     if (err == SP_OK)
         err = cake_seal(s->shared_key, NULL, manifest_plain, n, sealed);
-    lockmem_wipe(manifest_plain, n);
+    lockmem_wipe(manifest_plain, err == SP_OK ? n : SEALING_MAX_ENVELOPE);
     *e = (struct envelope){.suite = ENVELOPE_SUITE_X25519,
                            .n_pieces = s->n_pieces,
                            .manifest = sealed,
