@@ -10,6 +10,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#define SOON_US 5000u /* a session that asked for something this lately is likely to commit soon   \
+                       */
+
 struct session *session_find(struct sealer *s, uint32_t id)
 {
     struct session *x;
@@ -55,8 +58,6 @@ static enum sp_err add_recipient(struct session *x, struct wire_in *in)
 
 /* The session that asked. It has a message when it asked for a commit, and none when it asked for a
  * PUK: an answer of the other kind is refused. */
-#define SOON_US 5000u
-
 static struct session *answered(struct sealer *s, uint32_t id, bool commit)
 {
     struct session *x = session_find(s, id);
