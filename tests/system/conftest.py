@@ -44,6 +44,12 @@ def pytest_collection_modifyitems(items):
             raise pytest.UsageError(f"would be skipped: {skipped}")
 
 
+def pytest_sessionfinish(session):
+    reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+    if os.environ.get("SEALPOST_NO_SKIP") and reporter.stats.get("skipped"):
+        session.exitstatus = 1
+
+
 def pytest_terminal_summary(terminalreporter):
     skipped = terminalreporter.stats.get("skipped", [])
     if skipped:
