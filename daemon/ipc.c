@@ -12,8 +12,9 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-#define TURN_FRAMES 64   /* read from one peer before others have their turn */
-#define QUEUE_MAX   1024 /* frames that wait for a full socket, unless said otherwise */
+#define SHORT_PAYLOAD 1024 /* of frames that sessions send */
+#define TURN_FRAMES   64   /* read from one peer before others have their turn */
+#define QUEUE_MAX     1024 /* frames that wait for a full socket, unless said otherwise */
 
 struct queued {
     STAILQ_ENTRY(queued) next;
@@ -97,11 +98,28 @@ static ssize_t send_message(int sock, const uint8_t *header, const void *body, s
     return sent;
 }
 
+/* A short frame without a descriptor takes send(2): sessions have no sendmsg(2), and so no way to
+ * pass descriptors on. */
+static enum sp_err send_short(int sock, uint16_t type, uint32_t id, const void *body, size_t len)
+{
+    uint8_t frame[IPC_HEADER + SHORT_PAYLOAD];
+    ssize_t sent;
+    put_header(frame, type, 0, id);
+    if (len > 0)
+        memcpy(frame + IPC_HEADER, body, len);
+    do
+        sent = send(sock, frame, IPC_HEADER + len, MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    return sent < 0 ? SP_ERR_PEER : SP_OK;
+}
+
 enum sp_err ipc_send_fd(int sock, uint16_t type, uint32_t id, const void *body, size_t len, int fd)
 {
     uint8_t header[IPC_HEADER];
     if (len > IPC_MAX_PAYLOAD)
         return SP_ERR_LIMIT;
+    if (fd < 0 && len <= SHORT_PAYLOAD)
+        return send_short(sock, type, id, body, len);
     put_header(header, type, 0, id);
     return send_message(sock, header, body, len, fd, 0) < 0 ? SP_ERR_PEER : SP_OK;
 }

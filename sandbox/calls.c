@@ -71,7 +71,6 @@ static const struct rule core[] = {
     WHEN(newfstatat, "of a descriptor (AT_EMPTY_PATH)", INT(3, AT_EMPTY_PATH)),
     CALL(recvmsg),
     CALL(recvfrom),
-    WHEN(sendmsg, "without MSG_FASTOPEN, which connects", OFF(2, MSG_FASTOPEN)),
     WHEN(sendto, "to no address, without MSG_FASTOPEN", OFF(3, MSG_FASTOPEN), IS(4, 0)),
     WHEN(fcntl, "F_GETFD", INT(1, F_GETFD)),
     WHEN(fcntl, "F_SETFD", INT(1, F_SETFD)),
@@ -115,11 +114,12 @@ SET(core, "core", "own descriptors, own memory, time, randomness, exit");
 
 /* libevent's loop; its descriptors are made in prepare(). */
 static const struct rule loop[] = {
+    WHEN(sendmsg, "without MSG_FASTOPEN, which connects", OFF(2, MSG_FASTOPEN)),
     CALL(epoll_wait),
     CALL(epoll_pwait),
     CALL(epoll_ctl),
 };
-SET(loop, "loop", "an event loop that exists already");
+SET(loop, "loop", "an event loop that exists already, passing descriptors on");
 
 /* Locked memory and memory shared with another role. */
 static const struct rule memory[] = {

@@ -67,6 +67,7 @@ static const struct action {
     {"socketpair", SYS_socketpair, {AF_UNIX, SOCK_SEQPACKET, 0, P(page)}},
     {"connect", SYS_connect, {SOCKET, P(&loopback), sizeof(loopback)}},
     {"connect-unix", SYS_connect, {SOCKET, P(&journal), sizeof(journal)}},
+    {"send-message", SYS_sendmsg, {SOCKET, P(&message), 0}},
     {"connect-fastopen", SYS_sendmsg, {SOCKET, P(&message), MSG_FASTOPEN}},
     {"sendto-address", SYS_sendto, {SOCKET, P(page), 1, 0, P(&loopback), sizeof(loopback)}},
     {"bind", SYS_bind, {SOCKET, P(&loopback), sizeof(loopback)}},

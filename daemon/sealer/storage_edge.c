@@ -10,8 +10,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define SOON_US 5000u /* a session that asked for something this lately is likely to commit soon   \
-                       */
+/* A session that asked for something this lately is likely to commit soon. */
+#define SOON_US 5000u
 
 struct session *session_find(struct sealer *s, uint32_t id)
 {

@@ -26,6 +26,8 @@ static const struct {
     int gets;
 } exceptions[] = {
     {"*", "kill-supervisor", EPERM}, /* so that abort() is a crash, not a violation */
+    {"session", "send-message", -1}, /* so that it cannot pass descriptors on */
+    {"*", "send-message", EISCONN},  /* allowed, but that socket knows its peer */
     {"smtp", "fork", 0},
     {"smtp", "socketpair", 0},
     {"smtp", "accept", EINVAL}, /* allowed, but that socket does not listen */
