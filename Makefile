@@ -62,7 +62,7 @@ $(B)/test/%.o: %.c | $(B)/.deps-build
 	@mkdir -p $(@D)
 	$(call say,CC)
 	$(Q)$(CC) $(COMMON) $(CFLAGS) $(HARDEN) -DSEALPOST_TEST -c -o $@ $<
-$(B)/asan/%.o: %.c | $(B)/.deps-build
+$(B)/asan/%.o: %.c | $(B)/.deps-check
 	@mkdir -p $(@D)
 	$(call say,CC)
 	$(Q)$(CC) $(COMMON) $(SANITIZE) -DSEALPOST_TEST -c -o $@ $<

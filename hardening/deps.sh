@@ -2,9 +2,9 @@
 # Installs the Debian packages that a target needs, when run as root; says which are missing otherwise.
 #   sh hardening/deps.sh build|demo|check|fuzz|bench
 set -eu
-build="pkg-config libssl-dev libsodium-dev libseccomp-dev liblmdb-dev libevent-dev libjansson-dev
+build="libc6-dev pkg-config libssl-dev libsodium-dev libseccomp-dev liblmdb-dev libevent-dev libjansson-dev
     libinih-dev libcurl4-openssl-dev"
-demo="swaks openssl ca-certificates libnet-ssleay-perl"
+demo="procps python3 swaks openssl ca-certificates libnet-ssleay-perl"
 check="$demo libcmocka-dev python3-pytest python3-cryptography postfix python3-nacl"
 fuzz="clang libclang-rt-14-dev llvm"
 bench="dovecot-core dovecot-lmtpd"
@@ -16,6 +16,9 @@ fuzz) want="$build $fuzz" ;;
 bench) want="$build $demo $bench" ;;
 *) echo "usage: deps.sh build|demo|check|fuzz|bench" >&2; exit 2 ;;
 esac
+# One at a time, also under make -j: apt-get does not wait for another.
+exec 9<"$0"
+flock 9
 missing=""
 for package in $want; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
