@@ -25,8 +25,10 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#define ACCEPT_TURN 16
-#define CRASHES_MAX 100u /* of sessions, until the next ones get another address space layout */
+#define ACCEPT_TURN   16
+#define SECOND_TRY_US 30000
+#define LATE_MAX      64u
+#define CRASHES_MAX   100u /* of sessions, until the next ones get another address space layout */
 
 /* One live session. */
 struct client {
@@ -59,6 +61,7 @@ struct smtp {
     size_t n_listeners;
     bool ending;
     struct guests guests;
+    size_t n_late; /* connections that wait for a second try */
     uint64_t accepted, refused;
 };
 
@@ -198,6 +201,49 @@ static enum sp_err start_session(struct smtp *s, struct client *c, bool lmtp, in
     return SP_ERR_SYSTEM;
 }
 
+static void report_end(const struct client *c, int status)
+{
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
+        audit_emit(AUDIT_VIOLATION, "session", (uint64_t)c->id, c->guest.name);
+    else if (WIFSIGNALED(status) || WEXITSTATUS(status) != 0)
+        audit_emit(AUDIT_SESSION_CRASHED, (uint64_t)c->id, c->guest.name,
+                   (uint64_t)(WIFSIGNALED(status) ? WTERMSIG(status) : 0));
+    audit_emit(AUDIT_SESSION_CLOSE, (uint64_t)c->id, c->guest.name, stream_now_ms() - c->began_ms);
+}
+
+/* All sessions have the layout of this process: a search for it must not go on for ever, however
+ * many addresses take part in it. */
+static void punish(struct smtp *s, const struct client *c, int status)
+{
+    if (!WIFSIGNALED(status) || !guests_is_crash(WTERMSIG(status)))
+        return;
+    guests_crashed(&s->guests, c->guest.key, stream_now_ms());
+    if (s->guests.crashes < CRASHES_MAX)
+        return;
+    role_log("%u sessions crashed: a fresh tree gets another address space layout", CRASHES_MAX);
+    _exit(1);
+}
+
+static void reap(struct smtp *s)
+{
+    int status;
+    pid_t pid;
+    while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+        for (size_t i = 0; i < s->role->config->max_sessions; i++) {
+            struct client *c = &s->clients[i];
+            if (c->pid != pid)
+                continue;
+            report_end(c, status);
+            punish(s, c, status);
+            tell_gone(ROLE_FD(ROLE_SEALER), c->id);
+            if (c->keeper_used)
+                tell_gone(ROLE_FD(ROLE_KEEPER), c->id);
+            forget_keeper_end(c);
+            c->pid = 0;
+            s->n_clients--;
+        }
+}
+
 /* A free place, or why there is none for this client. */
 static const char *find_place(struct smtp *s, const char *key, struct client **place)
 {
@@ -228,6 +274,61 @@ static void refuse(struct smtp *s, int fd, const char *name, const char *why)
     audit_emit(AUDIT_SESSION_REFUSED, name, why);
 }
 
+/* Starts a session, or says why not; either way the connection is no longer ours. */
+static void admit(struct smtp *s, int conn, const struct guest *guest, bool lmtp)
+{
+    struct client *place;
+    const char *why = s->ending ? "shutting-down" : find_place(s, guest->key, &place);
+    if (why == NULL) {
+        place->guest = *guest;
+        if (start_session(s, place, lmtp, conn) == SP_OK) {
+            s->n_clients++;
+            s->accepted++;
+        } else {
+            why = "no-resources";
+        }
+    }
+    if (why != NULL)
+        refuse(s, conn, guest->name, why);
+    close(conn);
+}
+
+/* A connection that waits for a place: a client that goes from one session to the next at once is
+ * here before the process of the last one is gone, and has done nothing wrong. */
+struct latecomer {
+    struct smtp *smtp;
+    struct guest guest;
+    int conn;
+    bool lmtp;
+};
+
+static void on_second_try(evutil_socket_t fd, short what, void *arg)
+{
+    struct latecomer *l = arg;
+    (void)fd;
+    (void)what;
+    l->smtp->n_late--;
+    reap(l->smtp);
+    admit(l->smtp, l->conn, &l->guest, l->lmtp);
+    free(l);
+}
+
+/* False if it cannot wait. */
+static bool try_later(struct smtp *s, int conn, const struct guest *guest, bool lmtp)
+{
+    const struct timeval moment = {.tv_usec = SECOND_TRY_US};
+    struct latecomer *l = s->n_late < LATE_MAX ? malloc(sizeof(*l)) : NULL;
+    if (l == NULL)
+        return false;
+    *l = (struct latecomer){.smtp = s, .guest = *guest, .conn = conn, .lmtp = lmtp};
+    if (event_base_once(s->role->base, -1, EV_TIMEOUT, on_second_try, l, &moment) != 0) {
+        free(l);
+        return false;
+    }
+    s->n_late++;
+    return true;
+}
+
 static void on_connection(evutil_socket_t fd, short what, void *arg)
 {
     struct listener *l = arg;
@@ -241,66 +342,18 @@ static void on_connection(evutil_socket_t fd, short what, void *arg)
         if (conn < 0)
             return;
         struct guest guest = guest_of(&from);
-        const char *why = find_place(s, guest.key, &place);
-        if (why == NULL) {
-            place->guest = guest;
-            if (start_session(s, place, l->lmtp, conn) == SP_OK) {
-                s->n_clients++;
-                s->accepted++;
-            } else {
-                why = "no-resources";
-            }
-        }
-        if (why != NULL)
-            refuse(s, conn, guest.name, why);
-        close(conn);
+        reap(s); /* those that ended make room first */
+        if (find_place(s, guest.key, &place) == NULL || !try_later(s, conn, &guest, l->lmtp))
+            admit(s, conn, &guest, l->lmtp);
     }
-}
-
-static void report_end(const struct client *c, int status)
-{
-    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
-        audit_emit(AUDIT_VIOLATION, "session", (uint64_t)c->id, c->guest.name);
-    else if (WIFSIGNALED(status) || WEXITSTATUS(status) != 0)
-        audit_emit(AUDIT_SESSION_CRASHED, (uint64_t)c->id, c->guest.name,
-                   (uint64_t)(WIFSIGNALED(status) ? WTERMSIG(status) : 0));
-    audit_emit(AUDIT_SESSION_CLOSE, (uint64_t)c->id, c->guest.name, stream_now_ms() - c->began_ms);
-}
-
-/* All sessions have the layout of this process: a search for it must not go on for ever, however
- * many addresses take part in it. */
-static void punish(struct smtp *s, const struct client *c, int status)
-{
-    if (!WIFSIGNALED(status) || !guests_is_crash(WTERMSIG(status)))
-        return;
-    guests_crashed(&s->guests, c->guest.key, stream_now_ms());
-    if (s->guests.crashes < CRASHES_MAX)
-        return;
-    role_log("%u sessions crashed: a fresh tree gets another address space layout", CRASHES_MAX);
-    _exit(1);
 }
 
 static void on_child(evutil_socket_t sig, short what, void *arg)
 {
     struct smtp *s = arg;
-    int status;
-    pid_t pid;
     (void)sig;
     (void)what;
-    while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
-        for (size_t i = 0; i < s->role->config->max_sessions; i++) {
-            struct client *c = &s->clients[i];
-            if (c->pid != pid)
-                continue;
-            report_end(c, status);
-            punish(s, c, status);
-            tell_gone(ROLE_FD(ROLE_SEALER), c->id);
-            if (c->keeper_used)
-                tell_gone(ROLE_FD(ROLE_KEEPER), c->id);
-            forget_keeper_end(c);
-            c->pid = 0;
-            s->n_clients--;
-        }
+    reap(s);
     if (s->ending && s->n_clients == 0)
         event_base_loopexit(s->role->base, NULL);
 }

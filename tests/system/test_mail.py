@@ -160,6 +160,17 @@ def test_smtp_source(tree, alice):
     assert len(alice.list()) == before + 50
 
 
+def test_as_many_connections_as_allowed(fresh):
+    """A sender that stays within the limit is not refused, however fast it goes from one session to the
+    next (Postfix sends 20 at once)."""
+    t = fresh(settings={"smtp": {"max_sessions_per_client": 20}}).start()
+    alice = t.user("alice")
+    subprocess.run(["/usr/sbin/smtp-source", "-s", "15", "-m", "600", "-l", "1000", "-f",
+                    "bob@outside.test", "-t", alice.address, f"inet:127.0.0.1:{t.smtp_port}"],
+                   check=True, capture_output=True, timeout=60)
+    assert t.events("session.refused") == []
+
+
 def test_addresses(tree):
     users = [tree.user("first"), tree.user("second")]
     tree.ctl("alias", "add", "both@example.test", users[0].address, users[1].address)
