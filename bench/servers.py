@@ -115,10 +115,7 @@ userdb {{
   args = username_format=%n {dir}/users
 }}
 service lmtp {{
-  # Processes wait before they are needed and are used again, one session at a time.
-  process_min_avail = 20
-  process_limit = 200
-  inet_listener lmtp {{
+{waiting}  inet_listener lmtp {{
     address = 127.0.0.1
     port = {port}
   }}
@@ -139,9 +136,9 @@ class Dovecot(Server):
     "folder", keys made by Dovecot for each user and folder; "none", no encryption, to compare."""
     name = "dovecot"
 
-    def __init__(self, directory, users, keys="user", mailbox="sdbox"):
+    def __init__(self, directory, users, keys="user", mailbox="sdbox", prepared=True):
         super().__init__(directory, users)
-        self.keys, self.mailbox = keys, mailbox
+        self.keys, self.mailbox, self.prepared = keys, mailbox, prepared
 
     def require(self):
         missing = not (os.path.exists("/usr/sbin/dovecot")
@@ -184,7 +181,9 @@ class Dovecot(Server):
         os.chown(self.dir / "home", 59290, 59290)
         (self.dir / "users").write_text("".join(self.user_line(n) for n in range(self.users)))
         shutil.chown(self.dir / "users", "dovecot")
-        settings = {"dir": self.dir, "port": self.port, "format": self.mailbox,
+        # Prepared: processes wait before they are needed and are used again, one session at a time.
+        waiting = "  process_min_avail = 20\n  process_limit = 200\n" if self.prepared else ""
+        settings = {"dir": self.dir, "port": self.port, "format": self.mailbox, "waiting": waiting,
                     "plugins": "" if self.keys == "none" else "mail_crypt",
                     "plugin": "  mail_crypt_curve = prime256v1" if self.keys == "folder" else ""}
         config = self.dir / "dovecot.conf"

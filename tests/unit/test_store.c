@@ -13,6 +13,7 @@
 #include <cmocka.h>
 
 #define MAP (64u << 20)
+#define MOST 2000 /* messages to count: more than a round of test_killed fits into MAP */
 
 struct place {
     char dir[64];
@@ -155,9 +156,9 @@ static void check_piece(struct store *s, uint64_t user, unsigned n, unsigned pie
 
 static size_t count(struct store *s, uint64_t user)
 {
-    static struct store_entry e[500];
+    static struct store_entry e[MOST];
     size_t n;
-    assert_int_equal(store_list(s, user, 0, e, 500, &n), SP_OK);
+    assert_int_equal(store_list(s, user, 0, e, MOST, &n), SP_OK);
     return n;
 }
 
