@@ -12,7 +12,7 @@
 #include <unistd.h>
 #include <cmocka.h>
 
-#define MAP (64u << 20)
+#define MAP  (64u << 20)
 #define MOST 2000 /* messages to count: more than a round of test_killed fits into MAP */
 
 struct place {
