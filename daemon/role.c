@@ -163,10 +163,11 @@ static enum sp_err enter_cage(struct role *role, bool user_mode, unsigned uid)
                         .uid = uid,
                         .prepare = prepare,
                         .ctx = role};
+    errno = 0;
     enum sp_err err = row != NULL ? sandbox_enter(row, &cage, &step) : SP_ERR_STATE;
     if (err != SP_OK)
-        role_log("cannot start: sandbox step '%s': %s (%s)", step, sp_err_text(err),
-                 strerror(errno));
+        role_log("cannot start: step '%s': %s%s%s", step, sp_err_text(err), errno != 0 ? ": " : "",
+                 errno != 0 ? strerror(errno) : "");
     return err;
 }
 

@@ -247,13 +247,13 @@ static void fall(struct supervisor *s, enum role_id r, int status)
 {
     char why[64], text[128];
     describe(status, why, sizeof(why));
-    snprintf(text, sizeof(text), "role %s died (%s); starting a fresh tree", all_roles[r]->name,
-             why);
-    say(text);
     if (!s->announced)
         s->failures++;
-    if (!s->served || s->failures > MAX_FAILURES) {
-        say("it died before the tree was ready; giving up");
+    bool give_up = !s->served || s->failures > MAX_FAILURES;
+    snprintf(text, sizeof(text), "role %s died (%s); %s", all_roles[r]->name, why,
+             give_up ? "it never became ready, giving up" : "starting a fresh tree");
+    say(text);
+    if (give_up) {
         s->status = 1;
         s->stage = N_STAGES;
         kill_roles(s, ~0u);

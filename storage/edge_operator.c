@@ -78,9 +78,17 @@ static enum sp_err put_row(struct request *q, const char *const *cell)
 
 /* --- arguments --- */
 
+/* What would need quotes in SMTP, or is refused there since it smells of routing, could never get
+ * mail. */
+static bool is_plain(const char *address)
+{
+    return strpbrk(address, " \"%!<>()[]\\,;:") == NULL &&
+           strchr(address, '@') == strrchr(address, '@');
+}
+
 static bool get_address(struct request *q, const char *text, bool own, char out[STORE_MAX_ADDRESS])
 {
-    if (store_address(text, strlen(text), false, out) != SP_OK) {
+    if (store_address(text, strlen(text), false, out) != SP_OK || !is_plain(out)) {
         say(q, SP_ERR_FORMAT, "'%s' is not an address; write local@domain", text);
         return false;
     }

@@ -471,3 +471,10 @@ def test_server_by_another_name_is_refused(tree, tmp_path):
         tree.url.replace("127.0.0.1", "localhost")
     done = user.run("enroll", other, user.address, user.code, check=False)
     assert done.returncode == 1 and not (user.home / "keys").exists()
+
+
+@pytest.mark.parametrize("address", ["no-at", "al ice@example.test", "a@b@example.test", "a%b@example.test",
+                                     "\"q\"@example.test", "x@elsewhere.test", "@example.test"])
+def test_an_address_that_could_not_get_mail_is_no_user(tree, address):
+    done = tree.ctl("user", "add", address, check=False)
+    assert done.returncode == 1 and done.stdout == b"" and done.stderr
