@@ -102,10 +102,11 @@ $(B)/fuzz/%: fuzz/%.c | $(B)/.deps-fuzz
 FUZZERS := $(FUZZ:fuzz/%.c=$(B)/fuzz/%)
 # Found inputs go to build/fuzz/found; what crashes stops the run and is named.
 fuzz: $(FUZZERS)
-	@for f in $(FUZZERS); do n=$${f##*/fuzz_}; mkdir -p $(B)/fuzz/found/$$n; echo "== $$n, $(T) s"; \
+	@for f in $(FUZZERS); do n=$${f##*/fuzz_}; log=$(B)/fuzz/$$n.log; mkdir -p $(B)/fuzz/found/$$n; \
+	    echo "== $$n, $(T) s"; \
 	    $$f -max_total_time=$(T) -max_len=8192 -print_final_stats=1 -artifact_prefix=$(B)/fuzz/ \
-	        $(B)/fuzz/found/$$n fuzz/corpus/$$n 2>&1 | grep -E '^stat::(number|average)|ERROR|SUMMARY|cov:' | tail -4; \
-	    test $${PIPESTATUS:-0} = 0 || exit 1; done
+	        $(B)/fuzz/found/$$n fuzz/corpus/$$n >$$log 2>&1 || { tail -40 $$log; exit 1; }; \
+	    grep -E '^stat::(number|average)| DONE ' $$log; done
 seeds: $(FUZZERS)
 	@for f in $(FUZZERS); do n=$${f##*/fuzz_}; $$f -runs=0 fuzz/corpus/$$n >$(B)/fuzz/$$n.log 2>&1 || \
 	    { cat $(B)/fuzz/$$n.log; exit 1; }; done; echo "seeds: $(words $(FUZZERS)) harnesses replayed"
