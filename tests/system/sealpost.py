@@ -1,4 +1,5 @@
 """Drives a real tree for the tests: own directory, own ports on loopback, real programs."""
+import atexit
 import contextlib
 import json
 import os
@@ -17,6 +18,26 @@ BUILD = pathlib.Path(os.environ.get("B", "build"))
 BUILD = BUILD if BUILD.is_absolute() else ROOT / BUILD
 NOBODY = 65534
 ROLES = ["smtp", "sealer", "store", "keeper", "web", "audit"]
+
+
+def program(name, mode):
+    """A program's path. In user mode an ordinary user runs it, who may not reach a checkout that lies in
+    root's home: a copy."""
+    path = BUILD / name
+    if mode == "root" or os.geteuid() != 0:
+        return path
+    if not copies:
+        copies.append(tempfile.mkdtemp(prefix="sealpost-bin-", dir="/var/tmp"))
+        os.chmod(copies[0], 0o755)
+        atexit.register(shutil.rmtree, copies[0], ignore_errors=True)
+    copy = pathlib.Path(copies[0]) / name.replace("/", "-")
+    if not copy.exists():
+        shutil.copy(path, copy)
+        copy.chmod(0o755)
+    return copy
+
+
+copies = []
 
 
 def free_ports(n):
@@ -67,7 +88,7 @@ class Tree:
     def __init__(self, mode, test_build=False, settings=None, openers=()):
         self.mode = mode
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="sealpost-", dir="/var/tmp"))
-        self.binary = BUILD / "test/sealpostd" if test_build else BUILD / "sealpostd"
+        self.binary = program("test/sealpostd" if test_build else "sealpostd", mode)
         self.smtp_port, self.lmtp_port, self.web_port = free_ports(3)
         self.url = f"https://127.0.0.1:{self.web_port}"
         self.state, self.log = self.dir / "state", self.dir / "log" / "audit.log"
@@ -195,7 +216,7 @@ class Tree:
     # --- operators and users ---
 
     def ctl(self, *args, check=True):
-        done = subprocess.run([BUILD / "sealpostctl", "--config", self.config, *map(str, args)],
+        done = subprocess.run([program("sealpostctl", self.mode), "--config", self.config, *map(str, args)],
                               capture_output=True, timeout=120, **self.owner())
         if check and done.returncode != 0:
             raise AssertionError(f"sealpostctl {args}: {done.stderr.decode()}")
