@@ -185,8 +185,9 @@ static enum sp_err judge(CURLcode code, const struct exchange *x, struct http_re
     snprintf(reply->error, sizeof reply->error, "%s",
              x->words[0] != '\0' ? x->words : curl_easy_strerror(code));
     report_clean(reply->error);
-    return code == CURLE_PEER_FAILED_VERIFICATION || code == CURLE_SSL_CACERT_BADFILE ? SP_ERR_AUTH
-                                                                                      : SP_ERR_PEER;
+    if (code == CURLE_SSL_CACERT_BADFILE) /* the file of --ca */
+        return SP_ERR_CONFIG;
+    return code == CURLE_PEER_FAILED_VERIFICATION ? SP_ERR_AUTH : SP_ERR_PEER;
 }
 
 enum sp_err http_do(struct http *h, const struct http_request *rq, http_sink sink, void *ctx,

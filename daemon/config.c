@@ -6,9 +6,11 @@
 #include <errno.h>
 #include <ini.h>
 #include <limits.h>
+#include <netdb.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <sys/socket.h>
 
 enum type { TEXT, LIST, SIZE, COUNT, DURATION, WORD };
 
@@ -135,6 +137,46 @@ static const char *parse_word(const struct key *k, const char *value, int *out)
     return "is not one of the choices";
 }
 
+struct addrinfo *config_address(const char *text)
+{
+    struct addrinfo hints = {.ai_family = AF_UNSPEC,
+                             .ai_socktype = SOCK_STREAM,
+                             .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE},
+                    *found = NULL;
+    const char *colon = strrchr(text, ':');
+    char host[128];
+    if (colon == NULL || colon == text)
+        return NULL;
+    /* getaddrinfo takes 99999 for a port, and keeps 16 bits of it. */
+    size_t len = (size_t)(colon - text), digits = strspn(colon + 1, "0123456789");
+    unsigned long port = strtoul(colon + 1, NULL, 10);
+    if (colon[1 + digits] != '\0' || port < 1 || port > 65535)
+        return NULL;
+    if (text[0] == '[' && text[len - 1] == ']') {
+        text++;
+        len -= 2;
+    }
+    if (len == 0 || len >= sizeof(host))
+        return NULL;
+    memcpy(host, text, len);
+    host[len] = '\0';
+    return getaddrinfo(host, colon + 1, &hints, &found) == 0 ? found : NULL;
+}
+
+/* NULL, or what is wrong with the form of a value that would be taken as it is. */
+static const char *check_form(const struct key *k, const char *value)
+{
+    if (k->type == TEXT && k->roles == CONTROL_ONLY && value[0] != '/')
+        return "needs a path from the root: /...";
+    if (k->type == LIST && strncmp(k->name, "listen", 6) == 0) {
+        struct addrinfo *address = config_address(value);
+        if (address == NULL)
+            return "is not an address; write 192.0.2.1:25 or [2001:db8::1]:25";
+        freeaddrinfo(address);
+    }
+    return NULL;
+}
+
 /* NULL, or what is wrong with the value. */
 static const char *assign(struct config *c, const struct key *k, const char *value)
 {
@@ -173,12 +215,12 @@ static int on_setting(void *arg, const char *section, const char *name, const ch
     const struct key *k = find_key(section, name);
     const char *wrong = NULL;
     if (k == NULL)
-        wrong = "no such setting; see sealpost.conf(5) for those that exist";
+        wrong = "no such setting; the sealpost.conf that comes with it names all";
     else if (value[0] == '\0')
         wrong = "has no value";
     else if (k->type != LIST && r->set[k - keys])
         wrong = "is given twice";
-    else
+    else if ((wrong = check_form(k, value)) == NULL)
         wrong = assign(r->config, k, value);
     if (k != NULL)
         r->set[k - keys] = true;

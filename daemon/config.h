@@ -67,6 +67,8 @@ struct config {
  * the result SP_ERR_CONFIG; all of them are reported, not the first alone. user_mode relaxes what
  * user mode can make itself (TLS files). The caller frees with config_free. */
 enum sp_err config_read(const char *path, bool user_mode, FILE *errors, struct config **out);
+/* A numeric "HOST:PORT", IPv6 in brackets; the caller frees with freeaddrinfo. NULL: it is none. */
+struct addrinfo *config_address(const char *text);
 /* Names the keys that are set but not used by this version, one a line. */
 size_t config_unused(const char *path, FILE *out);
 /* The slice of one role as "section.key=value" lines into buf; SP_ERR_LIMIT if it does not fit. */

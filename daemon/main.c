@@ -1,6 +1,7 @@
 /* sealpostd: the supervisor, and, executed again by it, each role. */
 #include "daemon/role.h"
 #include "daemon/supervisor.h"
+#include "sandbox/lockmem.h"
 #include "sandbox/policy.h"
 #include "sandbox/sandbox.h"
 
@@ -87,15 +88,31 @@ static int run_role(const struct arguments *a)
     return 2;
 }
 
+/* Certificate and key, where they are given, as a start would read them. */
+static enum sp_err check_tls(struct config *config)
+{
+    struct supervisor s = {.config = config};
+    if (config->tls_certificate == NULL || config->tls_key == NULL)
+        return SP_OK;
+    enum sp_err err = lockmem_init(lockmem_wanted(config), &s.lock_kind);
+    if (err == SP_OK)
+        err = resources_load_tls(&s);
+    resources_forget_key(&s);
+    free(s.certificate);
+    return err;
+}
+
 static int check_config(const char *path, bool user_mode)
 {
     struct config *config;
     if (config_read(path, user_mode, stderr, &config) != SP_OK)
         return 1;
+    int status = check_tls(config) == SP_OK ? 0 : 1;
     config_free(config);
     config_unused(path, stdout);
-    printf("%s: no errors\n", path);
-    return 0;
+    if (status == 0)
+        printf("%s: no errors\n", path);
+    return status;
 }
 
 int main(int argc, char **argv)
@@ -109,6 +126,7 @@ int main(int argc, char **argv)
     if (a.exit_status >= 0)
         return a.exit_status;
     if (optind < argc) {
+        fprintf(stderr, "sealpostd: not understood: %s\n", argv[optind]);
         fputs(usage_text, stderr);
         return 2;
     }

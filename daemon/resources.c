@@ -37,25 +37,6 @@ static enum sp_err fail(const char *what)
     return SP_ERR_SYSTEM;
 }
 
-/* "HOST:PORT" with a numeric host, IPv6 in brackets. */
-static enum sp_err split_address(const char *text, char *host, size_t cap, const char **port)
-{
-    const char *colon = strrchr(text, ':');
-    if (colon == NULL || colon == text)
-        return SP_ERR_CONFIG;
-    size_t len = (size_t)(colon - text);
-    if (text[0] == '[' && text[len - 1] == ']') {
-        text++;
-        len -= 2;
-    }
-    if (len == 0 || len >= cap)
-        return SP_ERR_CONFIG;
-    memcpy(host, text, len);
-    host[len] = '\0';
-    *port = colon + 1;
-    return SP_OK;
-}
-
 /* The roles of a tree that was just killed may take a moment to let go of the address. */
 static bool bind_patiently(int fd, const struct addrinfo *ai)
 {
@@ -73,15 +54,9 @@ static bool bind_patiently(int fd, const struct addrinfo *ai)
 
 static enum sp_err listen_on(const char *text, int *out)
 {
-    char host[128];
-    const char *port;
-    struct addrinfo hints = {.ai_family = AF_UNSPEC,
-                             .ai_socktype = SOCK_STREAM,
-                             .ai_flags = AI_NUMERICHOST | AI_NUMERICSERV | AI_PASSIVE},
-                    *ai = NULL;
+    struct addrinfo *ai = config_address(text);
     *out = -1;
-    if (split_address(text, host, sizeof(host), &port) != SP_OK ||
-        getaddrinfo(host, port, &hints, &ai) != 0) {
+    if (ai == NULL) {
         complain(text, "not an address; write 192.0.2.1:25 or [2001:db8::1]:25");
         return SP_ERR_CONFIG;
     }
@@ -162,6 +137,8 @@ static enum sp_err open_state(struct supervisor *s)
     snprintf(path, sizeof(path), "%s/audit.key", c->state);
     if (err == SP_OK)
         err = open_secret_file(path, 0, &s->res.audit_key);
+    if (err != SP_OK)
+        return err;
     snprintf(dir, sizeof(dir), "%s", c->audit_log);
     char *slash = strrchr(dir, '/');
     if (slash != NULL && slash != dir) {
@@ -169,9 +146,7 @@ static enum sp_err open_state(struct supervisor *s)
         if (mkdir(dir, 0750) != 0 && errno != EEXIST)
             return fail(dir);
     }
-    if (err == SP_OK)
-        err = open_secret_file(c->audit_log, O_APPEND, &s->res.audit_log);
-    return err;
+    return open_secret_file(c->audit_log, O_APPEND, &s->res.audit_log);
 }
 
 static enum sp_err open_control(struct supervisor *s)

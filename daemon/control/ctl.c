@@ -181,8 +181,12 @@ int main(int argc, char **argv)
     char **args = argv + optind;
     size_t n = (size_t)(argc - optind);
     const struct verb *v = n > 0 ? find_verb(args, n) : NULL;
-    if (v == NULL)
+    if (v == NULL) {
+        if (n > 0)
+            fprintf(stderr, "sealpostctl: no such verb, or not with so many words: %s%s%s\n",
+                    args[0], n > 1 ? " " : "", n > 1 ? args[1] : "");
         return usage(stderr, 2);
+    }
     if (config_read(o.config_path, true, stderr, &o.config) != SP_OK)
         return 1;
     int status = v->run(&o, args, n);

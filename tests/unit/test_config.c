@@ -186,6 +186,13 @@ static void names_each_mistake(void **state)
         {"[smtp]\ntls = ma", "is not one of the choices"},
         {"[smtp]\ntls = may|require", "is not one of the choices"},
         {"not a setting", "neither a [section] nor a setting"},
+        {"[smtp]\nlisten = 127.0.0.1", "is not an address"},
+        {"[smtp]\nlisten = localhost:25", "is not an address"},
+        {"[smtp]\nlisten = 127.0.0.1:99999", "is not an address"},
+        {"[smtp]\nlisten_lmtp = 127.0.0.1:-1", "is not an address"},
+        {"[web]\nlisten = [127.0.0.1:443", "is not an address"},
+        {"[web]\nlisten = :443", "is not an address"},
+        {"state = here/state", "needs a path from the root"},
         {"[smtp", "neither a [section] nor a setting"},
     };
     char text[512];
