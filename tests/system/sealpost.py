@@ -257,7 +257,8 @@ class Tree:
         return refused
 
     def events(self, name=None):
-        lines = [json.loads(l) for l in self.log.read_bytes().decode().splitlines()]
+        whole = self.log.read_bytes().rpartition(b"\n")[0]  # the last line may be half written
+        lines = [json.loads(l) for l in whole.decode().splitlines()]
         return [l for l in lines if name in (None, l["event"])]
 
 

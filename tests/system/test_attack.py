@@ -139,6 +139,7 @@ def test_a_client_that_crashes_a_session_is_held_off(fresh):
     with pytest.raises(smtplib.SMTPConnectError) as e:
         t.smtp()
     assert e.value.smtp_code == 421
+    wait_for(lambda: t.events("session.refused"))
     assert t.events("session.refused")[-1]["why"] == "held-off"
     other = smtplib.SMTP("127.0.0.1", t.smtp_port, source_address=("127.0.0.2", 0))
     assert other.ehlo()[0] == 250  # somebody else
