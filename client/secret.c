@@ -146,6 +146,9 @@ enum sp_err secret_passphrase(bool fresh, struct passphrase **out)
     else if ((tty = open_terminal()) >= 0)
         err = fresh ? ask_fresh(tty, p)
                     : from_terminal(tty, "Passphrase of the key file: ", false, p);
+    else if (!fresh)
+        err = report_plain(SP_ERR_DENIED, "the key file has a passphrase, and there is no terminal "
+                                          "to ask on: name a file in SEALPOST_PASSPHRASE_FILE");
     if (tty >= 0)
         close(tty);
     if (err != SP_OK) {

@@ -135,7 +135,7 @@ def test_passphrase_file(tree, tmp_path):
     phrase.write_text("wrong horse\n")
     refused(user.run("fingerprint", check=False), "wrong passphrase")
     del user.client.env["SEALPOST_PASSPHRASE_FILE"]
-    refused(user.run("fingerprint", check=False), "wrong passphrase")
+    refused(user.run("fingerprint", check=False), "SEALPOST_PASSPHRASE_FILE")
 
 
 def test_changed_key_file_is_refused(user):
