@@ -34,12 +34,12 @@ say      = @printf '  %-4s %s\n' $(1) $@
 ENVELOPE := $(wildcard envelope/*.c)
 SANDBOX  := $(wildcard sandbox/*.c)
 DAEMON   := $(filter-out daemon/main.c,$(wildcard daemon/*.c)) $(wildcard storage/*.c) \
-            $(wildcard daemon/smtp/*.c daemon/sealer/*.c daemon/keeper/*.c daemon/web/*.c daemon/audit/*.c)
+            $(wildcard daemon/smtp/*.c daemon/sealer/*.c daemon/keeper/*.c daemon/web/*.c daemon/audit/*.c daemon/relay/*.c daemon/resolver/*.c)
 CONTROL  := $(wildcard daemon/control/*.c)
 CLIENT   := $(wildcard client/*.c)
 
 SEALPOSTD   := daemon/main.c $(DAEMON) $(SANDBOX) $(ENVELOPE)
-SEALPOSTCTL := $(CONTROL) daemon/ipc.c daemon/config.c daemon/audit/log.c $(ENVELOPE) sandbox/lockmem.c
+SEALPOSTCTL := $(CONTROL) daemon/ipc.c daemon/config.c daemon/config_keys.c daemon/audit/log.c $(ENVELOPE) sandbox/lockmem.c
 SEALPOST    := $(CLIENT) $(ENVELOPE) sandbox/lockmem.c
 UNIT        := $(wildcard tests/unit/test_*.c)
 FUZZ        := $(wildcard fuzz/fuzz_*.c)

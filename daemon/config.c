@@ -1,6 +1,6 @@
 /* The configuration file. Written by the operator, who is trusted to mean well, not to type well:
  * everything that is wrong is named with file and line, and nothing is guessed. */
-#include "daemon/config.h"
+#include "daemon/config_keys.h"
 #include "daemon/role.h"
 
 #include <errno.h>
@@ -12,78 +12,13 @@
 #include <strings.h>
 #include <sys/socket.h>
 
-enum type { TEXT, LIST, SIZE, COUNT, DURATION, WORD };
-
-#define R(name)      (1u << ROLE_##name)
-#define CONTROL_ONLY 0u /* the supervisor and sealpostctl alone */
-#define UNUSED       (1u << 31)
-
-struct key {
-    const char *section, *name;
-    enum type type;
-    size_t offset;
-    const char *preset; /* as it would be written; NULL: none */
-    unsigned roles;     /* that get to see it */
-    const char *words;  /* WORD: the choices, in the order of the enum */
-    uint64_t min, max;  /* numbers */
-};
-
-#define AT(field) offsetof(struct config, field)
-static const struct key keys[] = {
-    {"appliance", "hostname", TEXT, AT(hostname), NULL, R(SMTP) | R(WEB), 0, 0, 0},
-    {"appliance", "domain", LIST, AT(domain), NULL, R(SMTP) | R(STORE) | R(WEB), 0, 0, 0},
-    {"appliance", "state", TEXT, AT(state), "/var/lib/sealpost", CONTROL_ONLY, 0, 0, 0},
-    {"appliance", "audit_log", TEXT, AT(audit_log), "/var/log/sealpost/audit.log", CONTROL_ONLY, 0,
-     0, 0},
-    {"appliance", "control", TEXT, AT(control), "/run/sealpost/control.sock", CONTROL_ONLY, 0, 0,
-     0},
-    {"appliance", "uid_base", COUNT, AT(uid_base), "0", CONTROL_ONLY, 0, 0, 4000000000},
-    {"appliance", "shutdown_grace", DURATION, AT(shutdown_grace), "10s", R(SMTP) | R(WEB), 0, 0,
-     3600},
-    {"appliance", "code_expiry", DURATION, AT(code_expiry), "3d", R(STORE), 0, 60, 31536000},
-    {"tls", "certificate", TEXT, AT(tls_certificate), NULL, CONTROL_ONLY, 0, 0, 0},
-    {"tls", "key", TEXT, AT(tls_key), NULL, CONTROL_ONLY, 0, 0, 0},
-    {"smtp", "listen", LIST, AT(smtp_listen), "0.0.0.0:25", R(SMTP), 0, 0, 0},
-    {"smtp", "listen_lmtp", LIST, AT(lmtp_listen), NULL, R(SMTP), 0, 0, 0},
-    {"smtp", "tls", WORD, AT(smtp_tls), "may", R(SMTP), "may|require", 0, 0},
-    {"smtp", "max_message", SIZE, AT(max_message), "50M", R(SMTP) | R(SEALER), 0, 65536,
-     UINT64_C(1) << 40},
-    {"smtp", "max_recipients", COUNT, AT(max_recipients), "100", R(SMTP) | R(SEALER), 0, 1, 500},
-    {"smtp", "max_sessions", COUNT, AT(max_sessions), "500", R(SMTP) | R(SEALER) | R(KEEPER), 0, 1,
-     4000},
-    {"smtp", "max_sessions_per_client", COUNT, AT(max_sessions_per_client), "20", R(SMTP), 0, 1,
-     4000},
-    {"smtp", "idle", DURATION, AT(smtp_idle), "5m", R(SMTP), 0, 1, 3600},
-    {"smtp", "deadline", DURATION, AT(smtp_deadline), "1h", R(SMTP), 0, 10, 86400},
-    {"smtp", "hold_off", DURATION, AT(hold_off), "1m", R(SMTP), 0, 0, 86400},
-    {"web", "listen", LIST, AT(web_listen), "0.0.0.0:443", R(WEB), 0, 0, 0},
-    {"web", "url", TEXT, AT(web_url), NULL, R(WEB) | R(STORE), 0, 0, 0},
-    {"web", "max_connections_per_client", COUNT, AT(web_max_per_client), "100", R(WEB), 0, 1, 1000},
-    {"web", "max_expiry", DURATION, AT(web_max_expiry), "30d", UNUSED, 0, 60, 31536000},
-    {"relay", "mode", WORD, AT(relay_mode), "mx", UNUSED, "mx|smarthost|off", 0, 0},
-    {"relay", "smarthost", TEXT, AT(smarthost), NULL, UNUSED, 0, 0, 0},
-    {"relay", "tls", WORD, AT(relay_tls), "may", UNUSED, "may|require", 0, 0},
-    {"relay", "dkim_selector", TEXT, AT(dkim_selector), NULL, UNUSED, 0, 0, 0},
-    {"relay", "dkim_key", TEXT, AT(dkim_key), NULL, UNUSED, 0, 0, 0},
-    {"relay", "retry_for", DURATION, AT(retry_for), "5d", UNUSED, 0, 60, 2592000},
-    {"resolver", "server", TEXT, AT(resolver_server), NULL, UNUSED, 0, 0, 0},
-    {"storage", "map_size", SIZE, AT(map_size), "64G", R(STORE), 0, 1 << 20, UINT64_C(1) << 46},
-    {"storage", "slots", WORD, AT(slots), "in-place", UNUSED, "in-place|accept-cow", 0, 0},
-    {"memory", "lock", WORD, AT(memory_lock), "best", R(SMTP) | R(SEALER) | R(KEEPER) | R(AUDIT),
-     "best|secretmem|mlock", 0, 0},
-    {"metrics", "listen", LIST, AT(metrics_listen), NULL, UNUSED, 0, 0, 0},
-    {"audit", "checkpoint_events", COUNT, AT(checkpoint_events), "1000", R(AUDIT), 0, 1, 1000000},
-    {"audit", "checkpoint_seconds", DURATION, AT(checkpoint_seconds), "5m", R(AUDIT), 0, 1, 86400},
-};
-#define N_KEYS (sizeof(keys) / sizeof(keys[0]))
-
 struct reader {
     struct config *config;
     const char *path;
     FILE *in, *errors;
     int line;
     bool bad;
-    bool set[N_KEYS]; /* named in the file */
+    bool set[CONFIG_MAX_KEYS]; /* named in the file */
 };
 
 static void *field(struct config *c, const struct key *k)
@@ -203,9 +138,9 @@ static const char *assign(struct config *c, const struct key *k, const char *val
 
 static const struct key *find_key(const char *section, const char *name)
 {
-    for (size_t i = 0; i < N_KEYS; i++)
-        if (strcmp(keys[i].section, section) == 0 && strcmp(keys[i].name, name) == 0)
-            return &keys[i];
+    for (size_t i = 0; i < config_key_count; i++)
+        if (strcmp(config_keys[i].section, section) == 0 && strcmp(config_keys[i].name, name) == 0)
+            return &config_keys[i];
     return NULL;
 }
 
@@ -218,12 +153,12 @@ static int on_setting(void *arg, const char *section, const char *name, const ch
         wrong = "no such setting; the sealpost.conf that comes with it names all";
     else if (value[0] == '\0')
         wrong = "has no value";
-    else if (k->type != LIST && r->set[k - keys])
+    else if (k->type != LIST && r->set[k - config_keys])
         wrong = "is given twice";
     else if ((wrong = check_form(k, value)) == NULL)
         wrong = assign(r->config, k, value);
     if (k != NULL)
-        r->set[k - keys] = true;
+        r->set[k - config_keys] = true;
     if (wrong != NULL) {
         fprintf(r->errors, "%s:%d: [%s] %s: %s%s%s\n", r->path, r->line, section, name, wrong,
                 k != NULL && k->words != NULL ? ": " : "",
@@ -283,8 +218,9 @@ static char *next_line(char *buf, int size, void *arg)
 
 static enum sp_err apply_presets(struct config *c, const bool *set)
 {
-    for (size_t i = 0; i < N_KEYS; i++)
-        if (!set[i] && keys[i].preset != NULL && assign(c, &keys[i], keys[i].preset) != NULL)
+    for (size_t i = 0; i < config_key_count; i++)
+        if (!set[i] && config_keys[i].preset != NULL &&
+            assign(c, &config_keys[i], config_keys[i].preset) != NULL)
             return SP_ERR_MEMORY;
     return SP_OK;
 }
@@ -292,7 +228,7 @@ static enum sp_err apply_presets(struct config *c, const bool *set)
 static void demand(struct reader *r, const char *section, const char *name)
 {
     const struct key *k = find_key(section, name);
-    if (k != NULL && !r->set[k - keys]) {
+    if (k != NULL && !r->set[k - config_keys]) {
         fprintf(r->errors, "%s: [%s] %s is missing; set it\n", r->path, section, name);
         r->bad = true;
     }
@@ -428,11 +364,11 @@ enum sp_err config_slice(const struct config *config, unsigned role_bit, char *b
                          size_t *len)
 {
     *len = 0;
-    for (size_t i = 0; i < N_KEYS; i++) {
-        if (keys[i].roles == UNUSED || !(keys[i].roles & role_bit))
+    for (size_t i = 0; i < config_key_count; i++) {
+        if (config_keys[i].roles == UNUSED || !(config_keys[i].roles & role_bit))
             continue;
-        for (size_t item = 0; item < count_values(config, &keys[i]); item++) {
-            size_t n = format_value(config, &keys[i], item, buf + *len, cap - *len);
+        for (size_t item = 0; item < count_values(config, &config_keys[i]); item++) {
+            size_t n = format_value(config, &config_keys[i], item, buf + *len, cap - *len);
             if (n >= cap - *len)
                 return SP_ERR_LIMIT;
             *len += n;
@@ -452,7 +388,7 @@ static enum sp_err take_line(struct config *c, bool *set, char *line)
     const struct key *k = find_key(line, dot + 1);
     if (k == NULL || assign(c, k, equals + 1) != NULL)
         return SP_ERR_CONFIG;
-    set[k - keys] = true;
+    set[k - config_keys] = true;
     return SP_OK;
 }
 
@@ -460,7 +396,7 @@ enum sp_err config_from_slice(const char *text, size_t len, struct config **out)
 {
     struct config *c = calloc(1, sizeof(*c));
     char *copy = strndup(text, len);
-    bool set[N_KEYS] = {false};
+    bool set[CONFIG_MAX_KEYS] = {false};
     enum sp_err err = c != NULL && copy != NULL ? SP_OK : SP_ERR_MEMORY;
     char *rest = copy;
     *out = NULL;
@@ -484,11 +420,11 @@ enum sp_err config_from_slice(const char *text, size_t len, struct config **out)
 
 void config_free(struct config *config)
 {
-    for (size_t i = 0; config != NULL && i < N_KEYS; i++) {
-        void *at = field(config, &keys[i]);
-        if (keys[i].type == TEXT)
+    for (size_t i = 0; config != NULL && i < config_key_count; i++) {
+        void *at = field(config, &config_keys[i]);
+        if (config_keys[i].type == TEXT)
             free(*(char **)at);
-        else if (keys[i].type == LIST)
+        else if (config_keys[i].type == LIST)
             for (size_t n = 0; n < ((struct config_list *)at)->count; n++)
                 free(((struct config_list *)at)->item[n]);
     }

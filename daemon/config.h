@@ -45,9 +45,14 @@ struct config {
     uint64_t web_max_per_client; /* connections */
     char *web_url;
     uint64_t web_max_expiry; /* seconds */
+    /* what one user may send */
+    uint64_t send_recipients, send_messages, send_bytes; /* a mail; a day; a day */
     /* [relay] */
     enum config_relay relay_mode;
-    char *smarthost, *dkim_selector, *dkim_key;
+    char *smarthost, *smarthost_auth, *relay_ca;
+    struct config_list dkim_selector, dkim_key; /* the i-th belong together */
+    uint64_t relay_port;                        /* of mail exchangers */
+    uint64_t deliveries, per_destination;       /* processes at once */
     enum config_tls relay_tls;
     uint64_t retry_for; /* seconds */
     /* [resolver] */

@@ -15,6 +15,9 @@ enum {
     CT_ADMIN,           /* +fd: an operator's connection, store alone */
     CT_STATUS,          /* asks for CT_STATUS_REPLY */
     CT_STOP,            /* end cleanly */
+    CT_DKIM,  /* +fd: b16 selector: keeper; the file holds the PEM private key. In the order of
+                 the settings, before CT_READY is waited for and again on reload */
+    CT_AUTH,  /* +fd: keeper; the file holds "user:password" for the smarthost */
     CT_PROBE, /* test build only: b16 name of an action to try; never answered if it kills */
     CT_SCAN,  /* test build only: b16 marker prefix; count it in own memory */
     /* role -> supervisor */
@@ -85,30 +88,161 @@ enum {
     SS_COMMIT_REPLY,          /* status */
 };
 
+/* The form: what a client says about mail it sends (docs/api.md), the last part of its upload.
+ *     "SPSB" u8 version=1  b32 envelope  b32 sent_copy  b16 mail_from
+ *     u16 n, then n times: b32 box, and behind a box of kind
+ *         1 user      nothing
+ *         2 relay     b16 sealed_secret (FORMAT.md section 7), u16 m, m times b16 address
+ *         3 password  b16 sealed_secret, b16 address, SHA256(gate)[32], b16 subject (UTF-8)
+ */
+#define FORM_PIECE 0xffffu       /* its number among the pieces of an upload */
+#define FORM_MAX   (4u << 20)    /* bytes */
+#define SENT_MAX   (512u << 10)  /* bytes of sent_copy: ciphertext of the sender's own (4.6) */
+#define PART_MAX   (64u * 1024u) /* bytes of one SW_UPLOAD_PUT, SD_PIECE, SD_REPORT_BYTES ... */
+
 /* web <-> store. token[32] names an authenticated session of one user's device. */
 enum {
     SW_CHALLENGE = 0x0600, /* (nothing) */
     SW_LOGIN,              /* user_id[16] device_id[16] challenge[32] signature[64]: docs/api.md */
     SW_ENROLL,             /* b16 address, b16 code, b32 root wire (sigchain) */
-    SW_CHAIN_GET,          /* token[32], b16 address, u32 after_seq: links above it, oldest first */
+    SW_CHAIN_GET,          /* token[32], u8 by (0 address, 1 user_id), b16 which, u32 after_seq:
+                              links above it, oldest first */
     SW_CHAIN_ADD,          /* token[32], b32 wire */
     SW_LIST,               /* token[32], u64 after (0: from the start), u16 limit (1..500) */
-    SW_MESSAGE,            /* token[32], message_id[16] */
-    SW_PIECE,  /* token[32], message_id[16], u16 piece, u64 offset, u32 bytes (1..65536) */
-    SW_DELETE, /* token[32], message_id[16] */
-    SW_LOGOUT, /* token[32] */
+    SW_MESSAGE,            /* token[32], message_id[16], u32 offset: as much as fits from there */
+    SW_PIECE,        /* token[32], message_id[16], u16 piece, u64 offset, u32 bytes (1..65536) */
+    SW_DELETE,       /* token[32], message_id[16] */
+    SW_LOGOUT,       /* token[32] */
+    SW_KEEPER_KEY,   /* (nothing) */
+    SW_RESOLVE,      /* token[32], b16 address */
+    SW_UPLOAD,       /* token[32], u16 n, n times u64 ciphertext bytes of piece 0 ... n - 1 */
+    SW_UPLOAD_STATE, /* token[32], upload_id[16] */
+    SW_UPLOAD_PUT,   /* token[32], upload_id[16], u16 piece (or FORM_PIECE), u64 offset, then bytes
+                        to the end (1..PART_MAX). Not synced by itself */
+    SW_UPLOAD_DROP,  /* token[32], upload_id[16] */
+    SW_SEND,         /* token[32], upload_id[16]: all of it is there; deliver and queue */
+    SW_SENT,         /* token[32], message_id[16], u32 offset: the sent copy */
+    SW_DELIVERY_STATUS, /* token[32], message_id[16] */
+    SW_REVOKE, /* token[32], message_id[16], b16 address (empty: all): what was not sent yet is not
+                  sent any more, links end */
     /* replies: type | 0x80 */
     SW_CHALLENGE_REPLY = 0x0680, /* status, challenge[32] */
     SW_LOGIN_REPLY,              /* status, token[32], u32 seconds it lasts */
     SW_ENROLL_REPLY,             /* status, user_id[16] */
-    SW_CHAIN_GET_REPLY, /* status, user_id[16], u8 more, then wires as they are, to the end */
-    SW_CHAIN_ADD_REPLY, /* status */
-    SW_LIST_REPLY,      /* status, u16 n, n times: u64 seq, message_id[16], u64 received_ms, u64
-                           ciphertext bytes, u16 pieces, u32 puk_generation */
-    SW_MESSAGE_REPLY,   /* status, b32 envelope, b32 box */
-    SW_PIECE_REPLY,     /* status, u64 total ciphertext bytes, b32 bytes */
-    SW_DELETE_REPLY,    /* status */
-    SW_LOGOUT_REPLY,    /* status */
+    SW_CHAIN_GET_REPLY,  /* status, user_id[16], u8 more, then wires as they are, to the end */
+    SW_CHAIN_ADD_REPLY,  /* status */
+    SW_LIST_REPLY,       /* status, u16 n, n times: u64 seq, message_id[16], u64 received_ms, u64
+                            ciphertext bytes, u16 pieces, u32 puk_generation, u8 flags (bit 0: this
+                            user sent it, a sent copy is there) */
+    SW_MESSAGE_REPLY,    /* status, u32 total, then bytes of (b32 envelope, b32 box) from offset */
+    SW_PIECE_REPLY,      /* status, u64 total ciphertext bytes, b32 bytes */
+    SW_DELETE_REPLY,     /* status */
+    SW_LOGOUT_REPLY,     /* status */
+    SW_KEEPER_KEY_REPLY, /* status, keeper_pk[32] */
+    SW_RESOLVE_REPLY,    /* status (NOT_FOUND: in a domain of ours, nobody there), u8 ours (0: not
+                            in a domain of ours, then n = 0), u16 n, n times user_id[16] */
+    SW_UPLOAD_REPLY,     /* status (LIMIT: over what a user may send, NO_SPACE), upload_id[16] */
+    SW_UPLOAD_STATE_REPLY, /* status, u16 n, n times u64 bytes there, u64 bytes of the form there */
+    SW_UPLOAD_PUT_REPLY,   /* status: STATE when offset is not what is there */
+    SW_UPLOAD_DROP_REPLY,  /* status */
+    SW_SEND_REPLY, /* status, message_id[16]. FORMAT: the form or the envelope is malformed, or does
+                      not agree with the pieces; AUTH: sender fields are not this device's; DENIED:
+                      mail_from is not the user's; STATE: a box is for an old PUK, fetch chains
+                      anew; NOT_FOUND: a box's user is gone; LIMIT: too much for one user; EXISTS:
+                      this message_id was sent; NO_KEY: the keeper cannot open a secret;
+                      CONFIG: there are outside recipients and the relay is off */
+    SW_SENT_REPLY, /* status, u32 total, then bytes from offset */
+    SW_DELIVERY_STATUS_REPLY, /* status, u64 sent_ms, u16 n, n times: b16 address, u8 kind (box
+                                 kinds), u8 state (enum store_delivery), u64 since_ms, u64 next_ms
+                                 (0: none), u32 attempts, b16 text (the last answer, for people),
+                                 u64 expires_ms, u32 visits, u64 opened_ms (these three: links, else
+                                 0) */
+    SW_REVOKE_REPLY,          /* status, u16 recipients concerned */
+};
+
+/* store <-> keeper. A slot is a place in the slots file; wrapped bytes open with that slot's key
+ * alone, and only for the ids they were wrapped for. */
+enum {
+    VT_SLOTS = 0x0900, /* u8 more, then u32 slots in use, to the end: at start, before all else;
+                          what is in use and not named (with more = 0 at the last) is wiped */
+    VT_SECRET, /* message_id[16], u8 kind, recipient_id[16], b16 sealed_secret: open, check, wrap */
+    VT_WRAP,   /* message_id[16], link_id[16], b16 box */
+    VT_UNWRAP, /* message_id[16], link_id[16], u32 slot, b16 wrapped: a box, never a secret */
+    VT_LEASE,  /* u64 lease, message_id[16], u8 kind, recipient_id[16], u32 slot, b16 wrapped: its
+                  delivery may ask for it once */
+    VT_LEASE_END, /* u64 lease: void, also when it was never used */
+    VT_ERASE, /* u32 slot, message_id[16], u8 kind (0: a box), recipient_id[16], u64 received_ms,
+                 b16 why (a word for the audit log) */
+    VT_SLOTS_REPLY = 0x0980, /* status (to the one with more = 0), keeper_pk[32] */
+    VT_SECRET_REPLY,         /* status (AUTH: not ours, or another box's), u32 slot, b16 wrapped */
+    VT_WRAP_REPLY,           /* status, u32 slot, b16 wrapped */
+    VT_UNWRAP_REPLY,         /* status, b16 box */
+    VT_ERASE_REPLY = VT_UNWRAP_REPLY + 3, /* status: overwritten and synced */
+};
+#define VT_SECRET_WRAPPED_MAX 256u
+#define VT_BOX_MAX            2048u
+#define VT_BOX_WRAPPED_MAX    (VT_BOX_MAX + 256u)
+
+/* relay (parent) <-> store */
+enum {
+    SR_WANT = 0x0a00, /* u32 n: this many more jobs may be sent (replaces the number before) */
+    SR_ENDED,         /* u64 lease, u32 signal (0: it ended by itself): its process is reaped. What
+                         it gave no result for is tried again */
+    SR_JOB = 0x0a80,  /* u64 lease */
+};
+
+/* relay (parent) -> store, keeper, resolver */
+enum {
+    RP_DELIVERY = 0x0b00, /* +fd: u32 delivery, u64 lease; the delivery's channel */
+    RP_DELIVERY_GONE,     /* u32 delivery: its process is dead and reaped */
+};
+
+/* delivery <-> store */
+enum {
+    SD_JOB = 0x0c00, /* (nothing); once */
+    SD_ENVELOPE,     /* u32 offset */
+    SD_PIECE,        /* u16 piece, u64 offset, u32 bytes (1..PART_MAX) */
+    SD_REPORT_BYTES, /* bytes of piece 0 of a report to the sender, in order */
+    SD_REPORT,       /* b32 envelope, b32 box: kept until SD_RESULT, and delivered with it */
+    SD_RESULT, /* b16 host, u8 tls (0 none, 1 encrypted, 2 verified), u16 n, n times: u16 index, u8
+                  outcome (enum store_delivery: SENT, DEFERRED, FAILED), u16 code (0: none), b16
+                  enhanced, b16 text (printable ASCII, at most 500); may come more than once */
+    SD_JOB_REPLY = 0x0c80, /* status, u8 kind (box kinds; 0: nothing can be opened any more, report
+                              the failure), message_id[16], recipient_id[16], u64 queued_ms, u64
+                              give_up_ms (after it a delay is a failure), u32 attempt, b16
+                              mail_from, b16 destination (domain), user_id[16], u32 generation,
+                              puk_pk[32] (the sender's, for a report), u64 expires_ms and b16
+                              subject (links; 0 and empty), u16 n, n times: b16 address of the
+                              sender's own; u16 n, n times: u16 index, b16 recipient address */
+    SD_ENVELOPE_REPLY, /* status, u32 total, then bytes of (b32 envelope, b32 box) from offset */
+    SD_PIECE_REPLY,    /* status, u64 total ciphertext bytes, b32 bytes */
+    SD_REPORT_BYTES_REPLY, /* status */
+    SD_REPORT_REPLY,       /* status */
+    SD_RESULT_REPLY,       /* status: on disk, synced */
+};
+
+/* delivery <-> keeper. For the lease that its channel was announced with. */
+enum {
+    KD_OPEN = 0x0d00,       /* once, kind 2: u8 suite, message_id[16], b16 sender_user_id, b16
+                               sender_sign_pk, ephemeral_pk[32], bcc_commitment[32],
+                               manifest_hash[32], b32 box (FORMAT.md 4.5) */
+    KD_PASSWORD,            /* once, kind 3: (nothing) */
+    KD_DKIM,                /* once a key: u8 key (order of the settings), hash[32] */
+    KD_AUTH,                /* once, smarthost alone: (nothing) */
+    KD_OPEN_REPLY = 0x0d80, /* status, shared_key[32] */
+    KD_PASSWORD_REPLY,      /* status, password[32] */
+    KD_DKIM_REPLY, /* status, u8 algorithm (1 rsa-sha256, 2 ed25519-sha256), b16 signature */
+    KD_AUTH_REPLY, /* status, b16 user, b16 password */
+};
+
+/* delivery <-> resolver. result: 0 found, 1 there is no such name, 2 the name has none of these,
+ * 3 try later, 4 it does not validate (try later, and say so) */
+enum {
+    RD_MX = 0x0e00,       /* b16 domain (A-labels) */
+    RD_ADDRESS,           /* b16 host */
+    RD_MX_REPLY = 0x0e80, /* u8 result, u8 secure (validated), u16 n, n times: u16 preference, b16
+                             host (empty: the null MX of RFC 7505) */
+    RD_ADDRESS_REPLY,     /* u8 result, u8 secure, u16 n, n times: b16 address (4 or 16 bytes) */
 };
 
 /* sealpostctl <-> supervisor, store (control socket, SEQPACKET). The first frame says who is meant;

@@ -8,7 +8,7 @@
  *     0, 1  /dev/null        2  stderr of the supervisor
  *     3     control channel to the supervisor (SEQPACKET)
  *     4     the one way into the audit role (SEQPACKET, written only)
- *     5..14 ROLE_FD(r): the edge to role r, if edges[] in supervisor.c has one
+ *     5..14 ROLE_FD(r): the edge to role r, if edges[] in wiring.c has one
  *     15    the directory that becomes its root (closed by the cage)
  *     16..  what the supervisor opened for it (listeners, log), see each role
  */
@@ -27,6 +27,8 @@ enum role_id {
     ROLE_KEEPER,
     ROLE_WEB,
     ROLE_AUDIT,
+    ROLE_RELAY,
+    ROLE_RESOLVER,
     ROLE_COUNT,
     ROLE_SUPERVISOR = ROLE_COUNT, /* no row of its own in the tables of roles */
 };
@@ -73,6 +75,7 @@ void role_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
 enum lockmem_kind lockmem_wanted(const struct config *config);
 const char *lockmem_name(enum lockmem_kind kind);
 
-extern const struct role_ops smtp_role, sealer_role, store_role, keeper_role, web_role, audit_role;
+extern const struct role_ops smtp_role, sealer_role, store_role, keeper_role, web_role, audit_role,
+    relay_role, resolver_role;
 
 #endif

@@ -26,7 +26,8 @@
 #define EXTRA_GRACE    5  /* seconds beyond shutdown_grace */
 
 /* Roles end in this order, so that each can still finish what the earlier ones handed to it. */
-static const unsigned stages[] = {1u << ROLE_SMTP | 1u << ROLE_WEB, 1u << ROLE_SEALER,
+static const unsigned stages[] = {1u << ROLE_SMTP | 1u << ROLE_WEB | 1u << ROLE_RELAY,
+                                  1u << ROLE_SEALER | 1u << ROLE_RESOLVER,
                                   1u << ROLE_STORE | 1u << ROLE_KEEPER, 1u << ROLE_AUDIT};
 #define N_STAGES ((int)(sizeof(stages) / sizeof(stages[0])))
 

@@ -18,15 +18,17 @@
 #define MAX_MAP 64
 
 const struct role_ops *const all_roles[ROLE_COUNT] = {
-    [ROLE_SMTP] = &smtp_role,     [ROLE_SEALER] = &sealer_role, [ROLE_STORE] = &store_role,
-    [ROLE_KEEPER] = &keeper_role, [ROLE_WEB] = &web_role,       [ROLE_AUDIT] = &audit_role,
+    [ROLE_SMTP] = &smtp_role,     [ROLE_SEALER] = &sealer_role,     [ROLE_STORE] = &store_role,
+    [ROLE_KEEPER] = &keeper_role, [ROLE_WEB] = &web_role,           [ROLE_AUDIT] = &audit_role,
+    [ROLE_RELAY] = &relay_role,   [ROLE_RESOLVER] = &resolver_role,
 };
 
 static const struct {
     enum role_id a, b;
 } edges[] = {
-    {ROLE_SMTP, ROLE_SEALER}, {ROLE_SMTP, ROLE_KEEPER}, {ROLE_SEALER, ROLE_STORE},
-    {ROLE_WEB, ROLE_STORE},   {ROLE_WEB, ROLE_KEEPER},
+    {ROLE_SMTP, ROLE_SEALER},  {ROLE_SMTP, ROLE_KEEPER},    {ROLE_SEALER, ROLE_STORE},
+    {ROLE_WEB, ROLE_STORE},    {ROLE_WEB, ROLE_KEEPER},     {ROLE_RELAY, ROLE_STORE},
+    {ROLE_RELAY, ROLE_KEEPER}, {ROLE_RELAY, ROLE_RESOLVER}, {ROLE_STORE, ROLE_KEEPER},
 };
 
 /* Which descriptor of ours becomes which number of a role's. */

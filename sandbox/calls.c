@@ -145,19 +145,8 @@ SET(session, "session", "ending its connection, its own deadline");
 /* What glibc's fork() asks for: nothing shared, no namespace. */
 #define FORK_FLAGS (CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD)
 
-static const struct rule smtp[] = {
-    CALL(accept4),
-    CALL(getpeername),
-    CALL(getsockname),
-    SOCKOPT(SOL_SOCKET, SO_KEEPALIVE),
-    SOCKOPT(SOL_SOCKET, SO_LINGER),
-    SOCKOPT(SOL_SOCKET, SO_RCVTIMEO),
-    SOCKOPT(SOL_SOCKET, SO_SNDTIMEO),
-    SOCKOPT(SOL_SOCKET, SO_SNDBUF),
-    SOCKOPT(SOL_SOCKET, SO_RCVBUF),
-    SOCKOPT(IPPROTO_TCP, TCP_NODELAY),
-    SOCKOPT(IPPROTO_TCP, TCP_USER_TIMEOUT),
-    WHEN(socketpair, "AF_UNIX", INT(0, AF_UNIX)),
+static const struct rule forks[] = {
+    WHEN(socketpair, "AF_UNIX, SOCK_SEQPACKET", INT(0, AF_UNIX), BITS(1, 0xf, SOCK_SEQPACKET)),
     WHEN(clone, "fork(), exactly", IS(0, FORK_FLAGS)),
     CALL(set_robust_list),
     CALL(rseq),
@@ -170,7 +159,38 @@ static const struct rule smtp[] = {
     WHEN(seccomp, "adding a filter", INT(0, SECCOMP_SET_MODE_FILTER),
          INT(1, SECCOMP_FILTER_FLAG_TSYNC)),
 };
-SET(smtp, "smtp", "accepting, forking a session and ending it");
+SET(forks, "forks", "forking a process under a filter of its own, and ending it");
+
+#define TCP_OPTIONS                                                                                \
+    SOCKOPT(SOL_SOCKET, SO_KEEPALIVE), SOCKOPT(SOL_SOCKET, SO_LINGER),                             \
+        SOCKOPT(SOL_SOCKET, SO_RCVTIMEO), SOCKOPT(SOL_SOCKET, SO_SNDTIMEO),                        \
+        SOCKOPT(SOL_SOCKET, SO_SNDBUF), SOCKOPT(SOL_SOCKET, SO_RCVBUF),                            \
+        SOCKOPT(IPPROTO_TCP, TCP_NODELAY), SOCKOPT(IPPROTO_TCP, TCP_USER_TIMEOUT)
+
+static const struct rule smtp[] = {
+    CALL(accept4),
+    CALL(getpeername),
+    CALL(getsockname),
+    TCP_OPTIONS,
+};
+SET(smtp, "smtp", "accepting connections");
+
+/* Outgoing TCP, and no other network. */
+#define STREAM(family)                                                                             \
+    WHEN(socket, #family ", SOCK_STREAM", INT(0, family), BITS(1, 0xf, SOCK_STREAM))
+static const struct rule outgoing[] = {
+    STREAM(AF_INET),
+    STREAM(AF_INET6),
+    CALL(connect),
+    CALL(getpeername),
+    CALL(getsockname),
+    CALL(shutdown),
+    CALL(setitimer),
+    CALL(alarm),
+    WHEN(getsockopt, "SO_ERROR", INT(1, SOL_SOCKET), INT(2, SO_ERROR)),
+    TCP_OPTIONS,
+};
+SET(outgoing, "outgoing", "TCP to the outside");
 
 static const struct rule sealer[] = {
     CALL(memfd_secret),

@@ -9,7 +9,9 @@
 #define CAP(c)   (UINT64_C(1) << (c))
 #define MIB      (1024u * 1024u)
 #define ISOLATED (CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP | CLONE_NEWNS)
-#define NO_LIMIT RLIM_INFINITY
+/* Of the network a relay and a resolver need the real one. */
+#define CONNECTED (ISOLATED & ~CLONE_NEWNET)
+#define NO_LIMIT  RLIM_INFINITY
 
 /* smtp has all that a session has, since a filter can only take away from the one before it.
  * Inherited listeners belong to the network namespace they were made in and go on accepting. */
@@ -20,7 +22,7 @@ static const struct policy rows[] = {
      .nofile = 8192,
      .nproc = 8192,
      .fsize = 1 * MIB,
-     .sets = {&calls_core, &calls_loop, &calls_memory, &calls_session, &calls_smtp}},
+     .sets = {&calls_core, &calls_loop, &calls_memory, &calls_session, &calls_forks, &calls_smtp}},
     {.name = "session",
      .what = "one SMTP connection: TLS, dialogue, MIME",
      .parent = "smtp",
@@ -59,6 +61,24 @@ static const struct policy rows[] = {
      .nofile = 256,
      .fsize = NO_LIMIT,
      .sets = {&calls_core, &calls_loop, &calls_audit}},
+    {.name = "relay",
+     .what = "leases mail to be sent, forks a delivery for each destination",
+     .namespaces = CONNECTED,
+     .nofile = 4096,
+     .nproc = 4096,
+     .fsize = 1 * MIB,
+     .sets = {&calls_core, &calls_loop, &calls_memory, &calls_forks, &calls_outgoing}},
+    {.name = "delivery",
+     .what = "one mail to one destination: opens as it sends",
+     .parent = "relay",
+     .root = ROOT_INHERITED,
+     .sets = {&calls_core, &calls_memory, &calls_outgoing}},
+    {.name = "resolver",
+     .what = "DNS, validated",
+     .namespaces = CONNECTED,
+     .nofile = 4096,
+     .fsize = 1 * MIB,
+     .sets = {&calls_core, &calls_loop}},
     /* Root still, to start a tree again: it parses nothing from the network. */
     {.name = "supervisor",
      .what = "starts the tree, opens what it hands out",

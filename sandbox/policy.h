@@ -28,8 +28,9 @@ struct rule_set {
 };
 
 /* calls.c */
-extern const struct rule_set calls_core, calls_loop, calls_memory, calls_session, calls_smtp,
-    calls_sealer, calls_store, calls_keeper, calls_web, calls_audit, calls_never;
+extern const struct rule_set calls_core, calls_loop, calls_memory, calls_session, calls_forks,
+    calls_smtp, calls_outgoing, calls_sealer, calls_store, calls_keeper, calls_web, calls_audit,
+    calls_never;
 
 enum policy_root {
     ROOT_EMPTY,    /* an empty directory that the role may not write */
@@ -37,7 +38,7 @@ enum policy_root {
     ROOT_INHERITED /* that of the process it was forked from */
 };
 
-#define POLICY_MAX_SETS 5
+#define POLICY_MAX_SETS 6
 
 struct policy {
     const char *name, *what;

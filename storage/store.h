@@ -167,6 +167,18 @@ enum sp_err store_upload_deliver(struct store_upload *u, const struct store_mess
 /* Drops it. NULL is ignored. */
 void store_upload_abort(struct store_upload *u);
 
+/* --- Mail going out --- */
+
+/* What became of one recipient. */
+enum store_delivery {
+    DELIVERY_QUEUED,
+    DELIVERY_SENT, /* to a user: in the mailbox; outside: the other server has answered for it */
+    DELIVERY_DEFERRED,
+    DELIVERY_FAILED,
+    DELIVERY_REVOKED,
+    DELIVERY_EXPIRED
+};
+
 /* --- Mailboxes --- */
 
 struct store_entry {

@@ -31,6 +31,8 @@ static struct source {
     {ROLE_STORE, ROLE_FD(ROLE_STORE), "store", NULL},
     {ROLE_KEEPER, ROLE_FD(ROLE_KEEPER), "keeper", NULL},
     {ROLE_WEB, ROLE_FD(ROLE_WEB), "web", NULL},
+    {ROLE_RELAY, ROLE_FD(ROLE_RELAY), "relay", NULL},
+    {ROLE_RESOLVER, ROLE_FD(ROLE_RESOLVER), "resolver", NULL},
     {ROLE_SUPERVISOR, FD_SUPERVISOR_EDGE, "the supervisor", NULL},
 };
 

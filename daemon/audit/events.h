@@ -13,7 +13,8 @@
     E(AUDIT_STOP, "stop", AUDIT_BIT(ROLE_SUPERVISOR), "why:s")                                     \
     E(AUDIT_CONFIG, "config", AUDIT_BIT(ROLE_SUPERVISOR), "file:s sha256:s")                       \
     E(AUDIT_ROLE_CRASHED, "role.crashed", AUDIT_BIT(ROLE_SUPERVISOR), "role:s why:s")              \
-    E(AUDIT_VIOLATION, "sandbox.violation", AUDIT_BIT(ROLE_SUPERVISOR) | AUDIT_BIT(ROLE_SMTP),     \
+    E(AUDIT_VIOLATION, "sandbox.violation",                                                        \
+      AUDIT_BIT(ROLE_SUPERVISOR) | AUDIT_BIT(ROLE_SMTP) | AUDIT_BIT(ROLE_RELAY),                   \
       "role:s session:u client:s")                                                                 \
     E(AUDIT_SESSION_OPEN, "session.open", AUDIT_BIT(ROLE_SMTP), "session:u client:s protocol:s")   \
     E(AUDIT_SESSION_CLOSE, "session.close", AUDIT_BIT(ROLE_SMTP), "session:u client:s ms:u")       \
@@ -23,6 +24,20 @@
     E(AUDIT_SEALED, "message.sealed", AUDIT_BIT(ROLE_SEALER),                                      \
       "id:x session:u recipients:u bytes:u pieces:u window_bytes:u plaintext_us:u")                \
     E(AUDIT_REFUSED, "message.refused", AUDIT_BIT(ROLE_SEALER), "session:u why:s")                 \
+    E(AUDIT_SENT, "message.sent", AUDIT_BIT(ROLE_STORE),                                           \
+      "id:x user:x users:u outside:u links:u bytes:u")                                             \
+    E(AUDIT_SECRET_RECEIVED, "secret.received", AUDIT_BIT(ROLE_KEEPER), "id:x kind:s recipient:x") \
+    E(AUDIT_SECRET_ERASED, "secret.erased", AUDIT_BIT(ROLE_KEEPER),                                \
+      "id:x kind:s recipient:x residency_ms:u why:s")                                              \
+    E(AUDIT_RELAY_QUEUED, "relay.queued", AUDIT_BIT(ROLE_STORE),                                   \
+      "id:x destination:s recipients:u")                                                           \
+    E(AUDIT_RELAY_SENT, "relay.sent", AUDIT_BIT(ROLE_STORE),                                       \
+      "id:x destination:s recipients:u host:s tls:s attempts:u")                                   \
+    E(AUDIT_RELAY_DEFERRED, "relay.deferred", AUDIT_BIT(ROLE_STORE),                               \
+      "id:x destination:s recipients:u host:s code:u next_s:u")                                    \
+    E(AUDIT_RELAY_FAILED, "relay.failed", AUDIT_BIT(ROLE_STORE),                                   \
+      "id:x destination:s recipients:u host:s code:u")                                             \
+    E(AUDIT_DELIVERY_CRASHED, "delivery.crashed", AUDIT_BIT(ROLE_RELAY), "lease:u signal:u")       \
     E(AUDIT_FETCHED, "message.fetched", AUDIT_BIT(ROLE_STORE), "id:x user:x")                      \
     E(AUDIT_DELETED, "message.deleted", AUDIT_BIT(ROLE_STORE), "id:x user:x")                      \
     E(AUDIT_USER_ADDED, "user.added", AUDIT_BIT(ROLE_STORE), "address:s")                          \

@@ -30,11 +30,12 @@
 #define STATE "audit.key"
 
 static const uint8_t id[16] = {0xde, 0xad, 0xbe, 0xef};
-static const int edges[] = {ROLE_FD(ROLE_SMTP),   ROLE_FD(ROLE_SEALER), ROLE_FD(ROLE_STORE),
-                            ROLE_FD(ROLE_KEEPER), ROLE_FD(ROLE_WEB),    FD_EXTRA};
-static const unsigned roles[] = {ROLE_SMTP,   ROLE_SEALER, ROLE_STORE,
-                                 ROLE_KEEPER, ROLE_WEB,    ROLE_SUPERVISOR};
-#define N_EDGES 6
+static const int edges[] = {
+    ROLE_FD(ROLE_SMTP), ROLE_FD(ROLE_SEALER), ROLE_FD(ROLE_STORE),    ROLE_FD(ROLE_KEEPER),
+    ROLE_FD(ROLE_WEB),  ROLE_FD(ROLE_RELAY),  ROLE_FD(ROLE_RESOLVER), FD_EXTRA};
+static const unsigned roles[] = {ROLE_SMTP, ROLE_SEALER, ROLE_STORE,    ROLE_KEEPER,
+                                 ROLE_WEB,  ROLE_RELAY,  ROLE_RESOLVER, ROLE_SUPERVISOR};
+#define N_EDGES 8
 
 /* --- a running role --- */
 

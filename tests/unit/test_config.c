@@ -42,9 +42,17 @@ static const char whole[] = "# all there is\n"
                             "listen = 0.0.0.0:8443\n"
                             "url = https://mail.example.org:8443\n"
                             "max_expiry = 30d\n"
+                            "send_recipients = 20\n"
+                            "send_messages_per_day = 200\n"
+                            "send_bytes_per_day = 1G\n"
                             "[relay]\n"
                             "mode = smarthost\n"
                             "smarthost = 127.0.0.1:587\n"
+                            "smarthost_auth = /secret/smarthost\n"
+                            "ca = /secret/ca.pem\n"
+                            "port = 2525\n"
+                            "deliveries = 30\n"
+                            "per_destination = 5\n"
                             "tls = require\n"
                             "dkim_selector = sp1\n"
                             "dkim_key = /secret/dkim.pem\n"
@@ -302,9 +310,9 @@ static void names_unused(void **state)
     (void)state;
     assert_int_equal(read_text(whole, false), SP_OK);
     FILE *out = open_memstream(&text, &len);
-    assert_int_equal(config_unused(path, out), 10);
+    assert_int_equal(config_unused(path, out), 2);
     fclose(out);
-    assert_non_null(strstr(text, "[relay] dkim_key: accepted, not used"));
+    assert_non_null(strstr(text, "[metrics] listen: accepted, not used"));
     assert_null(strstr(text, "[smtp]"));
     free(text);
 }
@@ -348,8 +356,16 @@ static void slices_hold_no_more(void **state)
                        "smtp.idle", "smtp.hold_off", "smtp.deadline", "memory.lock"},
         [ROLE_SEALER] = {"smtp.max_message", "smtp.max_recipients", "smtp.max_sessions",
                          "memory.lock"},
-        [ROLE_STORE] = {"appliance.domain", "appliance.code_expiry", "web.url", "storage.map_size"},
-        [ROLE_KEEPER] = {"smtp.max_sessions", "memory.lock"},
+        [ROLE_STORE] = {"appliance.domain", "appliance.code_expiry", "web.url", "storage.map_size",
+                        "smtp.max_message", "web.send_recipients", "web.send_messages_per_day",
+                        "web.send_bytes_per_day", "relay.mode", "relay.deliveries",
+                        "relay.per_destination", "relay.retry_for"},
+        [ROLE_KEEPER] = {"smtp.max_sessions", "memory.lock", "relay.mode", "relay.deliveries",
+                         "relay.dkim_selector", "storage.slots"},
+        [ROLE_RELAY] = {"appliance.hostname", "appliance.domain", "appliance.shutdown_grace",
+                        "relay.mode", "relay.smarthost", "relay.tls", "relay.port",
+                        "relay.deliveries", "relay.dkim_selector", "memory.lock"},
+        [ROLE_RESOLVER] = {"relay.deliveries", "resolver.server"},
         [ROLE_WEB] = {"appliance.hostname", "appliance.domain", "appliance.shutdown_grace",
                       "web.listen", "web.url", "web.max_connections_per_client"},
         [ROLE_AUDIT] = {"memory.lock", "audit.checkpoint_events", "audit.checkpoint_seconds"},

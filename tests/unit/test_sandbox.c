@@ -1,5 +1,6 @@
 /* P10, from inside: every row's cage is put on, as root and in user mode, and everything that a
  * taken-over process would try is tried in it. */
+#include "sandbox/policy.h"
 #include "sandbox/steps.h"
 #include "tests/unit/caged.h"
 
@@ -17,7 +18,7 @@ struct trial {
     bool user_mode;
     uid_t uid;
     int root;
-    struct sock_fprog session;
+    struct sock_fprog own; /* of a row with a parent */
 };
 
 /* What a row is allowed, or refused politely; all else must end the process by SIGSYS. */
@@ -27,9 +28,19 @@ static const struct {
 } exceptions[] = {
     {"*", "kill-supervisor", EPERM}, /* so that abort() is a crash, not a violation */
     {"session", "send-message", -1}, /* so that it cannot pass descriptors on */
-    {"*", "send-message", EISCONN},  /* allowed, but that socket knows its peer */
+    {"delivery", "send-message", -1},
+    {"*", "send-message", EISCONN}, /* allowed, but that socket knows its peer */
+    {"delivery", "send-message", -1},
     {"smtp", "fork", 0},
     {"smtp", "socketpair", 0},
+    {"relay", "fork", 0},
+    {"relay", "socketpair", 0},
+    {"relay", "socket-inet", 0},
+    {"relay", "connect", EINVAL}, /* allowed, but that socket is of another family */
+    {"relay", "connect-unix", ENOENT},
+    {"delivery", "socket-inet", 0},
+    {"delivery", "connect", EINVAL},
+    {"delivery", "connect-unix", ENOENT},
     {"smtp", "accept", EINVAL}, /* allowed, but that socket does not listen */
     {"web", "accept", EINVAL},
     {"web", "socket-inet", EACCES},
@@ -58,16 +69,16 @@ static void act(const struct trial *trial)
     leave(read(FD_PEER, &byte, 1) < 0 ? 1 : 0); /* until the test closes its end */
 }
 
-static enum sp_err compile_session(void *ctx)
+static enum sp_err compile_own(void *ctx)
 {
     struct trial *trial = ctx;
-    return sandbox_compile(policy_row("session"), &trial->session);
+    return sandbox_compile(policy_row(trial->row), &trial->own);
 }
 
 /* The first process of a new process namespace: a role. */
 static void role(struct trial *trial)
 {
-    bool session = strcmp(trial->row, "session") == 0;
+    const char *parent = policy_row(trial->row)->parent;
     const int keep[] = {FD_PEER, FD_TELL};
     const char *step;
     struct cage cage = {.keep = keep,
@@ -75,18 +86,18 @@ static void role(struct trial *trial)
                         .root = trial->root,
                         .user_mode = trial->user_mode,
                         .uid = trial->uid,
-                        .prepare = session ? compile_session : NULL,
+                        .prepare = parent != NULL ? compile_own : NULL,
                         .ctx = trial};
-    enum sp_err err = sandbox_enter(policy_row(session ? "smtp" : trial->row), &cage, &step);
+    enum sp_err err = sandbox_enter(policy_row(parent != NULL ? parent : trial->row), &cage, &step);
     if (err != SP_OK) {
         tell((int)err, errno, step);
         leave(1);
     }
-    if (session) {
+    if (parent != NULL) {
         pid_t pid = fork();
         if (pid != 0)
             exit_like(pid);
-        if (sandbox_install(&trial->session) != SP_OK)
+        if (sandbox_install(&trial->own) != SP_OK)
             leave(2);
     }
     act(trial);
@@ -213,14 +224,22 @@ static bool shares(pid_t pid, const char *space)
     return n <= 0 || m <= 0 || (n == m && memcmp(ours, theirs, (size_t)n) == 0);
 }
 
+/* relay and resolver speak to the outside. */
+static bool on_the_network(const struct policy *row)
+{
+    const struct policy *of = row->parent != NULL ? policy_row(row->parent) : row;
+    return (of->namespaces & CLONE_NEWNET) == 0;
+}
+
 static int check_namespaces(pid_t pid, const struct trial *trial)
 {
     static const char *const spaces[] = {"net", "ipc", "uts", "cgroup", "mnt", "pid"};
     int wrong = 0;
     for (size_t i = 0; i < sizeof(spaces) / sizeof(*spaces); i++) {
-        if (!shares(pid, spaces[i]))
+        bool wanted = i == 0 && on_the_network(policy_row(trial->row));
+        if (shares(pid, spaces[i]) == wanted)
             continue;
-        print_error("%s: in our %s namespace\n", trial->row, spaces[i]);
+        print_error("%s: %s our %s namespace\n", trial->row, wanted ? "not in" : "in", spaces[i]);
         wrong++;
     }
     return wrong;
@@ -229,14 +248,14 @@ static int check_namespaces(pid_t pid, const struct trial *trial)
 static int look_at(pid_t pid, struct trial *trial)
 {
     char uids[64], caps[64];
-    bool session = strcmp(trial->row, "session") == 0;
+    const struct policy *row = policy_row(trial->row);
     uid_t uid = !trial->user_mode || geteuid() == 0 ? trial->uid : geteuid();
     snprintf(uids, sizeof(uids), "%u %u %u %u", uid, uid, uid, uid);
-    uint64_t kept = trial->user_mode ? 0 : policy_row(trial->row)->caps;
+    uint64_t kept = trial->user_mode ? 0 : row->caps;
     snprintf(caps, sizeof(caps), "%016llx", (unsigned long long)kept);
     int wrong = check_field(pid, trial, "NoNewPrivs", "1") +
                 check_field(pid, trial, "Seccomp", "2") +
-                check_field(pid, trial, "Seccomp_filters", session ? "3" : "2") +
+                check_field(pid, trial, "Seccomp_filters", row->parent != NULL ? "3" : "2") +
                 check_field(pid, trial, "CapEff", caps) + check_field(pid, trial, "CapPrm", caps) +
                 check_field(pid, trial, "CapBnd", caps) +
                 check_field(pid, trial, "CapInh", "0000000000000000") +
@@ -269,7 +288,7 @@ static void look_at_child(pid_t pid, int peer, void *ctx)
     (void)peer;
     struct trial *trial = ctx;
     pid_t at = descend(pid);
-    if (strcmp(trial->row, "session") == 0)
+    if (policy_row(trial->row)->parent != NULL)
         at = descend(at);
     inspected += at > 0 ? look_at(at, trial) : 1;
 }

@@ -1,0 +1,68 @@
+/* Every setting: where it stands, what it may be, and which roles get to see it. */
+#include "daemon/config_keys.h"
+#include "daemon/role.h"
+
+#include <stddef.h>
+
+#define R(name)   (1u << ROLE_##name)
+#define AT(field) offsetof(struct config, field)
+const struct key config_keys[] = {
+    {"appliance", "hostname", TEXT, AT(hostname), NULL, R(SMTP) | R(WEB) | R(RELAY), 0, 0, 0},
+    {"appliance", "domain", LIST, AT(domain), NULL, R(SMTP) | R(STORE) | R(WEB) | R(RELAY), 0, 0,
+     0},
+    {"appliance", "state", TEXT, AT(state), "/var/lib/sealpost", CONTROL_ONLY, 0, 0, 0},
+    {"appliance", "audit_log", TEXT, AT(audit_log), "/var/log/sealpost/audit.log", CONTROL_ONLY, 0,
+     0, 0},
+    {"appliance", "control", TEXT, AT(control), "/run/sealpost/control.sock", CONTROL_ONLY, 0, 0,
+     0},
+    {"appliance", "uid_base", COUNT, AT(uid_base), "0", CONTROL_ONLY, 0, 0, 4000000000},
+    {"appliance", "shutdown_grace", DURATION, AT(shutdown_grace), "10s",
+     R(SMTP) | R(WEB) | R(RELAY), 0, 0, 3600},
+    {"appliance", "code_expiry", DURATION, AT(code_expiry), "3d", R(STORE), 0, 60, 31536000},
+    {"tls", "certificate", TEXT, AT(tls_certificate), NULL, CONTROL_ONLY, 0, 0, 0},
+    {"tls", "key", TEXT, AT(tls_key), NULL, CONTROL_ONLY, 0, 0, 0},
+    {"smtp", "listen", LIST, AT(smtp_listen), "0.0.0.0:25", R(SMTP), 0, 0, 0},
+    {"smtp", "listen_lmtp", LIST, AT(lmtp_listen), NULL, R(SMTP), 0, 0, 0},
+    {"smtp", "tls", WORD, AT(smtp_tls), "may", R(SMTP), "may|require", 0, 0},
+    {"smtp", "max_message", SIZE, AT(max_message), "50M", R(SMTP) | R(SEALER) | R(STORE), 0, 65536,
+     UINT64_C(1) << 40},
+    {"smtp", "max_recipients", COUNT, AT(max_recipients), "100", R(SMTP) | R(SEALER), 0, 1, 500},
+    {"smtp", "max_sessions", COUNT, AT(max_sessions), "500", R(SMTP) | R(SEALER) | R(KEEPER), 0, 1,
+     4000},
+    {"smtp", "max_sessions_per_client", COUNT, AT(max_sessions_per_client), "20", R(SMTP), 0, 1,
+     4000},
+    {"smtp", "idle", DURATION, AT(smtp_idle), "5m", R(SMTP), 0, 1, 3600},
+    {"smtp", "deadline", DURATION, AT(smtp_deadline), "1h", R(SMTP), 0, 10, 86400},
+    {"smtp", "hold_off", DURATION, AT(hold_off), "1m", R(SMTP), 0, 0, 86400},
+    {"web", "listen", LIST, AT(web_listen), "0.0.0.0:443", R(WEB), 0, 0, 0},
+    {"web", "url", TEXT, AT(web_url), NULL, R(WEB) | R(STORE), 0, 0, 0},
+    {"web", "max_connections_per_client", COUNT, AT(web_max_per_client), "100", R(WEB), 0, 1, 1000},
+    {"web", "max_expiry", DURATION, AT(web_max_expiry), "30d", UNUSED, 0, 60, 31536000},
+    {"web", "send_recipients", COUNT, AT(send_recipients), "100", R(STORE), 0, 1, 500},
+    {"web", "send_messages_per_day", COUNT, AT(send_messages), "1000", R(STORE), 0, 0, 1000000000},
+    {"web", "send_bytes_per_day", SIZE, AT(send_bytes), "5G", R(STORE), 0, 0, UINT64_C(1) << 50},
+    {"relay", "mode", WORD, AT(relay_mode), "mx", R(STORE) | R(RELAY) | R(KEEPER),
+     "mx|smarthost|off", 0, 0},
+    {"relay", "smarthost", TEXT, AT(smarthost), NULL, R(RELAY), 0, 0, 0},
+    {"relay", "smarthost_auth", TEXT, AT(smarthost_auth), NULL, CONTROL_ONLY, 0, 0, 0},
+    {"relay", "tls", WORD, AT(relay_tls), "may", R(RELAY), "may|require", 0, 0},
+    {"relay", "ca", TEXT, AT(relay_ca), "/etc/ssl/certs/ca-certificates.crt", CONTROL_ONLY, 0, 0,
+     0},
+    {"relay", "port", COUNT, AT(relay_port), "25", R(RELAY), 0, 1, 65535},
+    {"relay", "deliveries", COUNT, AT(deliveries), "50",
+     R(RELAY) | R(STORE) | R(KEEPER) | R(RESOLVER), 0, 1, 1000},
+    {"relay", "per_destination", COUNT, AT(per_destination), "10", R(STORE), 0, 1, 1000},
+    {"relay", "dkim_selector", LIST, AT(dkim_selector), NULL, R(RELAY) | R(KEEPER), 0, 0, 0},
+    {"relay", "dkim_key", LIST, AT(dkim_key), NULL, CONTROL_ONLY, 0, 0, 0},
+    {"relay", "retry_for", DURATION, AT(retry_for), "5d", R(STORE), 0, 60, 2592000},
+    {"resolver", "server", TEXT, AT(resolver_server), NULL, R(RESOLVER), 0, 0, 0},
+    {"storage", "map_size", SIZE, AT(map_size), "64G", R(STORE), 0, 1 << 20, UINT64_C(1) << 46},
+    {"storage", "slots", WORD, AT(slots), "in-place", R(KEEPER), "in-place|accept-cow", 0, 0},
+    {"memory", "lock", WORD, AT(memory_lock), "best",
+     R(SMTP) | R(SEALER) | R(KEEPER) | R(AUDIT) | R(RELAY), "best|secretmem|mlock", 0, 0},
+    {"metrics", "listen", LIST, AT(metrics_listen), NULL, UNUSED, 0, 0, 0},
+    {"audit", "checkpoint_events", COUNT, AT(checkpoint_events), "1000", R(AUDIT), 0, 1, 1000000},
+    {"audit", "checkpoint_seconds", DURATION, AT(checkpoint_seconds), "5m", R(AUDIT), 0, 1, 86400},
+};
+const size_t config_key_count = sizeof(config_keys) / sizeof(config_keys[0]);
+_Static_assert(sizeof(config_keys) / sizeof(config_keys[0]) <= CONFIG_MAX_KEYS, "set[]");
