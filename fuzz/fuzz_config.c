@@ -24,9 +24,10 @@ static void round_trip(const struct config *c)
         size_t n = 0, m = 0;
         insist(config_slice(c, 1u << role, first, sizeof(first), &n) == SP_OK);
         insist(config_from_slice(first, n, &back) == SP_OK);
-        for (size_t i = 0; i < N_KEYS; i++) /* what is not in it stays as it is at first */
-            if (keys[i].type == TEXT && !(keys[i].roles & 1u << role))
-                insist(*(char **)field(back, &keys[i]) == NULL);
+        for (size_t i = 0; i < config_key_count;
+             i++) /* what is not in it stays as it is at first */
+            if (config_keys[i].type == TEXT && !(config_keys[i].roles & 1u << role))
+                insist(*(char **)field(back, &config_keys[i]) == NULL);
         memset(second, 0, sizeof(second));
         config_slice(back, 1u << role, second, sizeof(second), &m);
         insist(m == n && memcmp(first, second, n) == 0);
