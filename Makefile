@@ -3,6 +3,7 @@
 #   make demo       the main job, shown on real mail        make check   all tests
 #   make fuzz T=60  each fuzz harness for T seconds         make bench   side-by-side benchmarks
 #   make install DESTDIR=...                                 make deps    the Debian packages needed
+#   make deb        a Debian package, in build/deb/
 #   parts of check: make lint, unit, seeds, system PYTEST="-k P9"; make clean, help
 MAKEFLAGS += --no-builtin-rules
 .SUFFIXES:
@@ -137,10 +138,13 @@ UNITS   := $(DESTDIR)$(PREFIX)/lib/systemd/system
 SYSUSER := $(DESTDIR)$(PREFIX)/lib/sysusers.d
 TMPFILE := $(DESTDIR)$(PREFIX)/lib/tmpfiles.d
 DOC     := $(DESTDIR)$(PREFIX)/share/doc/sealpost
+MAN     := $(DESTDIR)$(PREFIX)/share/man
+BASH    := $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 ETC     := $(DESTDIR)/etc/sealpost
 
 install: $(PROGRAMS)
-	install -d -m 0755 $(SBIN) $(BIN) $(UNITS) $(SYSUSER) $(TMPFILE) $(DOC)
+	install -d -m 0755 $(SBIN) $(BIN) $(UNITS) $(SYSUSER) $(TMPFILE) $(DOC)/examples $(BASH) \
+	    $(MAN)/man1 $(MAN)/man5 $(MAN)/man8
 	install -d -m 0750 $(ETC)
 	install -m 0755 $(B)/sealpostd $(B)/sealpostctl $(SBIN)/
 	install -m 0755 $(B)/sealpost $(BIN)/
@@ -150,12 +154,31 @@ install: $(PROGRAMS)
 	install -m 0644 hardening/sealpost.tmpfiles $(TMPFILE)/sealpost.conf
 	test -e $(ETC)/sealpost.conf || install -m 0640 hardening/sealpost.conf $(ETC)/sealpost.conf
 	install -m 0644 $(wildcard docs/*.md) hardening/sealpost.conf LICENSE $(DOC)/
+	install -m 0644 hardening/nftables.example hardening/apparmor.example $(DOC)/examples/
+	install -m 0644 hardening/man/sealpost.1 $(MAN)/man1/
+	install -m 0644 hardening/man/sealpostd.8 hardening/man/sealpostctl.8 $(MAN)/man8/
+	awk -f hardening/man/conf.awk hardening/sealpost.conf > $(B)/sealpost.conf.5
+	install -m 0644 $(B)/sealpost.conf.5 $(MAN)/man5/
+	install -m 0644 hardening/sealpostctl.completion $(BASH)/sealpostctl
+	ln -sf sealpostctl $(BASH)/sealpost
 	@test -n "$(DESTDIR)" || echo "Next: systemd-sysusers; systemd-tmpfiles --create sealpost.conf;" \
 	    "edit /etc/sealpost/sealpost.conf; systemctl enable --now sealpost"
 
+# A Debian package, in build/deb/: from what git tracks, in a copy of its own.
+deb: | $(B)/.deps-deb
+	rm -rf $(B)/deb
+	mkdir -p $(B)/deb/sealpost
+	git ls-files -z | tar -c --null -T - | tar -x -C $(B)/deb/sealpost
+	cp -r hardening/debian $(B)/deb/sealpost/debian
+	cd $(B)/deb/sealpost && dpkg-buildpackage -b -us -uc --no-sign >../build.log 2>&1 || \
+	    { tail -50 ../build.log; exit 1; }
+	lintian --fail-on error $(B)/deb/*.changes
+	@ls $(B)/deb/*.deb
+
 uninstall:
 	rm -f $(SBIN)/sealpostd $(SBIN)/sealpostctl $(BIN)/sealpost $(UNITS)/sealpost.service \
-	    $(SYSUSER)/sealpost.conf $(TMPFILE)/sealpost.conf
+	    $(SYSUSER)/sealpost.conf $(TMPFILE)/sealpost.conf $(BASH)/sealpostctl $(BASH)/sealpost \
+	    $(MAN)/man1/sealpost.1 $(MAN)/man5/sealpost.conf.5 $(MAN)/man8/sealpostd.8 $(MAN)/man8/sealpostctl.8
 	rm -rf $(DOC)
 
 help:
@@ -164,6 +187,6 @@ help:
 clean:
 	rm -rf $(B)
 
--include $(shell test -d $(B) && find $(B) -name '*.d')
-.PHONY: all deps unit system fuzz seeds lint check demo bench install uninstall help clean
+-include $(shell test -d $(B) && find $(B) -path $(B)/deb -prune -o -type f -name '*.d' -print)
+.PHONY: all deps unit system fuzz seeds lint check demo bench deb install uninstall help clean
 .SECONDARY:
