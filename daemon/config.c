@@ -98,6 +98,16 @@ struct addrinfo *config_address(const char *text)
     return getaddrinfo(host, colon + 1, &hints, &found) == 0 ? found : NULL;
 }
 
+uint16_t config_port(const char *text)
+{
+    const char *colon = text != NULL ? strrchr(text, ':') : NULL;
+    size_t digits = colon != NULL ? strspn(colon + 1, "0123456789") : 0;
+    if (digits == 0 || digits > 5 || colon[1 + digits] != '\0')
+        return 0;
+    unsigned long port = strtoul(colon + 1, NULL, 10);
+    return port <= UINT16_MAX ? (uint16_t)port : 0;
+}
+
 /* NULL, or what is wrong with the form of a value that would be taken as it is. */
 static const char *check_form(const struct key *k, const char *value)
 {

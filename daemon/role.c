@@ -154,15 +154,19 @@ static size_t list_descriptors(int *keep)
 static enum sp_err enter_cage(struct role *role, bool user_mode, unsigned uid)
 {
     int keep[MAX_FDS];
+    uint16_t ports[ROLE_MAX_PORTS];
     const char *step = "policy table";
     const struct policy *row = policy_row(role->ops->name);
-    struct cage cage = {.keep = keep,
-                        .n_keep = list_descriptors(keep),
-                        .root = FD_ROOT,
-                        .user_mode = user_mode,
-                        .uid = uid,
-                        .prepare = prepare,
-                        .ctx = role};
+    struct cage cage = {
+        .keep = keep,
+        .n_keep = list_descriptors(keep),
+        .root = FD_ROOT,
+        .user_mode = user_mode,
+        .uid = uid,
+        .connect = ports,
+        .n_connect = role->ops->connect != NULL ? role->ops->connect(role->config, ports) : 0,
+        .prepare = prepare,
+        .ctx = role};
     errno = 0;
     enum sp_err err = row != NULL ? sandbox_enter(row, &cage, &step) : SP_ERR_STATE;
     if (err != SP_OK)

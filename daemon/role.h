@@ -39,11 +39,15 @@ enum role_id {
 #define FD_ROOT    15
 #define FD_EXTRA   16
 
+#define ROLE_MAX_PORTS 4
+
 struct role;
 
 struct role_ops {
     enum role_id id;
     const char *name; /* also the name of its row in sandbox/policy.c */
+    /* The TCP ports that it may connect to, into out; how many. NULL: none. */
+    size_t (*connect)(const struct config *config, uint16_t out[ROLE_MAX_PORTS]);
     /* Inside the cage but before system calls are filtered: open, map, allocate, derive. */
     enum sp_err (*prepare)(struct role *role);
     /* Filtered: register events on role->base. After SP_OK the supervisor is told READY. */

@@ -20,7 +20,14 @@
 #define SCOPE_ABSTRACT (UINT64_C(1) << 0) /* ABI 6, Linux 6.12 */
 #define SCOPE_SIGNAL   (UINT64_C(1) << 1)
 
+#define RULE_NET_PORT ((enum landlock_rule_type)2)
+
 #define MIN_ABI 2
+
+/* struct landlock_net_port_attr */
+struct net_port {
+    uint64_t allowed, port;
+};
 
 /* What the store may do below its own directory. */
 #define DATA_RIGHTS                                                                                \
@@ -61,6 +68,16 @@ static enum sp_err grant_root(int set, uint64_t rights)
     return rc == 0 ? SP_OK : SP_ERR_SYSTEM;
 }
 
+static enum sp_err grant_ports(int set, const struct cage *cage)
+{
+    for (size_t i = 0; cage != NULL && i < cage->n_connect; i++) {
+        struct net_port rule = {.allowed = NET_CONNECT, .port = cage->connect[i]};
+        if (syscall(SYS_landlock_add_rule, set, RULE_NET_PORT, &rule, 0) != 0)
+            return SP_ERR_SYSTEM;
+    }
+    return SP_OK;
+}
+
 /* Tries what must now fail: listing an empty root; making a directory in a data root. */
 static enum sp_err check(const struct policy *row)
 {
@@ -86,7 +103,6 @@ int landlock_abi(void)
 
 enum sp_err step_landlock(const struct policy *row, const struct cage *cage)
 {
-    (void)cage;
     int abi = landlock_abi();
     if (abi < 0)
         return SP_ERR_SYSTEM; /* ENOSYS: not built in; EOPNOTSUPP: not enabled at boot (lsm=) */
@@ -102,6 +118,8 @@ enum sp_err step_landlock(const struct policy *row, const struct cage *cage)
     enum sp_err err = SP_OK;
     if (row->root == ROOT_DATA)
         err = grant_root(set, DATA_RIGHTS & rules.fs);
+    if (err == SP_OK && rules.net != 0)
+        err = grant_ports(set, cage);
     if (err == SP_OK && syscall(SYS_landlock_restrict_self, set, 0) != 0)
         err = SP_ERR_SYSTEM;
     int why = errno;

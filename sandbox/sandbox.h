@@ -35,6 +35,10 @@ struct cage {
                  not writable by group or others, unless the row says ROOT_DATA (store) */
     bool user_mode; /* one uid, inside a user namespace that the supervisor made */
     uid_t uid;      /* the role's own, and its gid (not in user mode) */
+    /* The TCP ports of others that this process may connect to, where the kernel can tell them
+     * apart (Landlock ABI 4); none for roles without the network. */
+    const uint16_t *connect;
+    size_t n_connect;
     /* Runs caged but unfiltered; may be NULL. */
     enum sp_err (*prepare)(void *ctx);
     void *ctx;

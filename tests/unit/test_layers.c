@@ -89,6 +89,37 @@ static void landlock_denies_network_and_signals(void **state)
     assert_int_equal(report.exited, 0);
 }
 
+/* Relay and resolver: the ports that they were given. Nothing listens there: "refused" is the
+ * network's word, EACCES that of the cage. */
+static void port_probes(void *ctx)
+{
+    static const uint16_t granted[] = {9};
+    struct cage cage = {.connect = granted, .n_connect = 1};
+    struct sockaddr_in in = {.sin_family = AF_INET};
+    int why[2];
+    (void)ctx;
+    in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    if (step_no_new_privs(NULL, NULL) != SP_OK ||
+        step_landlock(policy_row("relay"), &cage) != SP_OK)
+        leave(1);
+    for (int i = 0; i < 2; i++) {
+        int sock = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        in.sin_port = htons((uint16_t)(9 + i));
+        why[i] = connect(sock, (struct sockaddr *)&in, sizeof(in)) == 0 ? 0 : errno;
+    }
+    tell(why[0] == ECONNREFUSED, why[1] == (landlock_abi() < 4 ? ECONNREFUSED : EACCES), "ports");
+    leave(0);
+}
+
+static void landlock_grants_ports(void **state)
+{
+    (void)state;
+    struct report report = run_child(port_probes, NULL);
+    assert_int_equal(report.code, 1);
+    assert_int_equal(report.why, 1);
+    assert_int_equal(report.exited, 0);
+}
+
 /* The store: files below its root, nothing else. */
 static void data_probes(void *ctx)
 {
@@ -400,6 +431,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(landlock_denies_files),
         cmocka_unit_test(landlock_denies_network_and_signals),
+        cmocka_unit_test(landlock_grants_ports),
         cmocka_unit_test(landlock_grants_data),
         cmocka_unit_test(root_directory_hides_files),
         cmocka_unit_test(identity_denies_privilege),
