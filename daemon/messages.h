@@ -223,12 +223,14 @@ enum {
 
 /* delivery <-> keeper. For the lease that its channel was announced with. */
 enum {
-    KD_OPEN = 0x0d00,       /* once, kind 2: u8 suite, message_id[16], b16 sender_user_id, b16
-                               sender_sign_pk, ephemeral_pk[32], bcc_commitment[32],
-                               manifest_hash[32], b32 box (FORMAT.md 4.5) */
-    KD_PASSWORD,            /* once, kind 3: (nothing) */
-    KD_DKIM,                /* once a key: u8 key (order of the settings), hash[32] */
-    KD_AUTH,                /* once, smarthost alone: (nothing) */
+    KD_OPEN = 0x0d00, /* once, kind 2: u8 suite, message_id[16], b16 sender_user_id, b16
+                         sender_sign_pk, ephemeral_pk[32], bcc_commitment[32],
+                         manifest_hash[32], b32 box (FORMAT.md 4.5) */
+    KD_PASSWORD,      /* once, kind 3: (nothing) */
+    KD_DKIM, /* once a key: u8 key (order of the settings), hash[32] for rsa-sha256, hash[32] for
+                ed25519-sha256: the algorithm is in what is hashed, so the keeper takes the one of
+                its key */
+    KD_AUTH, /* once, smarthost alone: (nothing) */
     KD_OPEN_REPLY = 0x0d80, /* status, shared_key[32] */
     KD_PASSWORD_REPLY,      /* status, password[32] */
     KD_DKIM_REPLY, /* status, u8 algorithm (1 rsa-sha256, 2 ed25519-sha256), b16 signature */
