@@ -109,7 +109,7 @@ enum {
                               links above it, oldest first */
     SW_CHAIN_ADD,          /* token[32], b32 wire */
     SW_LIST,               /* token[32], u64 after (0: from the start), u16 limit (1..500) */
-    SW_MESSAGE,            /* token[32], message_id[16], u32 offset: as much as fits from there */
+    SW_MESSAGE,            /* token[32], message_id[16], u32 offset: PART_MAX bytes from there */
     SW_PIECE,        /* token[32], message_id[16], u16 piece, u64 offset, u32 bytes (1..65536) */
     SW_DELETE,       /* token[32], message_id[16] */
     SW_LOGOUT,       /* token[32] */

@@ -154,23 +154,34 @@ static enum sp_err on_logout(void *ctx, struct ipc_peer *peer, struct ipc_frame 
 
 static uint8_t reply_buf[IPC_MAX_PAYLOAD];
 
+enum { BY_ADDRESS, BY_USER_ID };
+
+/* Whose chain is asked for; one who has none is not there. */
+static enum sp_err find_user(struct store_role *r, uint8_t by, const uint8_t *which, size_t len,
+                             struct store_user *user)
+{
+    char address[STORE_MAX_ADDRESS];
+    enum sp_err err = SP_ERR_NOT_FOUND;
+    if (by == BY_USER_ID)
+        err = len == ID_SIZE ? store_user_by_id(r->store, which, user) : SP_ERR_NOT_FOUND;
+    else if (store_address(which, len, false, address) == SP_OK)
+        err = store_user_by_address(r->store, address, user);
+    return err == SP_OK && user->state == USER_ENROLLED ? SP_OK : SP_ERR_NOT_FOUND;
+}
+
 static enum sp_err on_chain_get(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
 {
     struct store_role *r = ctx;
     struct store_user user;
-    char address[STORE_MAX_ADDRESS];
     size_t len, n = 0;
     bool more = false;
     const struct session *s = token_session(r, &frame->body);
-    const uint8_t *text = wire_get_b16(&frame->body, STORE_MAX_ADDRESS, &len);
+    uint8_t by = wire_get_u8(&frame->body);
+    const uint8_t *which = wire_get_b16(&frame->body, STORE_MAX_ADDRESS, &len);
     uint32_t after = wire_get_u32(&frame->body);
-    if (frame->body.bad)
+    if (frame->body.bad || by > BY_USER_ID)
         return SP_ERR_FORMAT;
-    enum sp_err err = s != NULL ? SP_OK : SP_ERR_DENIED;
-    if (err == SP_OK &&
-        (store_address(text, len, false, address) != SP_OK ||
-         store_user_by_address(r->store, address, &user) != SP_OK || user.state != USER_ENROLLED))
-        err = SP_ERR_NOT_FOUND;
+    enum sp_err err = s != NULL ? find_user(r, by, which, len, &user) : SP_ERR_DENIED;
     struct wire_out out = wire_out(reply_buf, 1 + ID_SIZE + 1);
     if (err == SP_OK)
         err =
@@ -209,8 +220,29 @@ static enum sp_err on_list(void *ctx, struct ipc_peer *peer, struct ipc_frame *f
         wire_put_u64(&out, entries[i].bytes);
         wire_put_u16(&out, entries[i].pieces);
         wire_put_u32(&out, entries[i].generation);
+        wire_put_u8(&out, 0); /* flags */
     }
     return ipc_peer_send(peer, SW_LIST_REPLY, frame->id, &out, -1);
+}
+
+/* What of b32(envelope) b32(box) lies in the part from offset on. */
+static void put_part(struct wire_out *out, const uint8_t *const bytes[4], const size_t len[4],
+                     size_t offset)
+{
+    size_t room = PART_MAX;
+    for (int i = 0; i < 4; i++) {
+        size_t skip = offset < len[i] ? offset : len[i];
+        size_t n = len[i] - skip < room ? len[i] - skip : room;
+        wire_put_bytes(out, bytes[i] + skip, n);
+        offset -= skip;
+        room -= n;
+    }
+}
+
+static void put_length(uint8_t out[4], size_t len)
+{
+    struct wire_out w = wire_out(out, 4);
+    wire_put_u32(&w, (uint32_t)len);
 }
 
 static enum sp_err on_message(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
@@ -220,18 +252,27 @@ static enum sp_err on_message(void *ctx, struct ipc_peer *peer, struct ipc_frame
     size_t envelope_len, box_len;
     const struct session *s = token_session(r, &frame->body);
     const uint8_t *id = wire_get_bytes(&frame->body, ID_SIZE);
-    if (id == NULL)
+    uint32_t offset = wire_get_u32(&frame->body);
+    if (frame->body.bad)
         return SP_ERR_FORMAT;
     enum sp_err err =
         s != NULL ? store_fetch(r->store, s->user, id, &envelope, &envelope_len, &box, &box_len)
                   : SP_ERR_DENIED;
+    size_t total = err == SP_OK ? 4 + envelope_len + 4 + box_len : 0;
+    if (err == SP_OK && offset > total)
+        err = SP_ERR_LIMIT;
     if (err != SP_OK)
         return answer(peer, SW_MESSAGE_REPLY, frame->id, err);
+    uint8_t first[4], second[4];
+    put_length(first, envelope_len);
+    put_length(second, box_len);
     struct wire_out out = wire_out(reply_buf, sizeof(reply_buf));
     wire_put_u8(&out, SP_OK);
-    wire_put_b32(&out, envelope, envelope_len);
-    wire_put_b32(&out, box, box_len);
-    audit_emit(AUDIT_FETCHED, id, s->user_id);
+    wire_put_u32(&out, (uint32_t)total);
+    put_part(&out, (const uint8_t *const[]){first, envelope, second, box},
+             (const size_t[]){4, envelope_len, 4, box_len}, offset);
+    if (offset == 0)
+        audit_emit(AUDIT_FETCHED, id, s->user_id);
     return ipc_peer_send(peer, SW_MESSAGE_REPLY, frame->id, &out, -1);
 }
 
@@ -283,10 +324,10 @@ static const struct ipc_rule rules[] = {
     {SW_CHALLENGE, false, false, 0, 0, on_challenge},
     {SW_LOGIN, false, false, 128, 128, on_login},
     {SW_ENROLL, false, false, 8, 1024 + SIGCHAIN_MAX_WIRE, on_enroll},
-    {SW_CHAIN_GET, false, false, TOKEN + 6, TOKEN + 6 + STORE_MAX_ADDRESS, on_chain_get},
+    {SW_CHAIN_GET, false, false, TOKEN + 7, TOKEN + 7 + STORE_MAX_ADDRESS, on_chain_get},
     {SW_CHAIN_ADD, false, false, TOKEN + 4, TOKEN + 4 + SIGCHAIN_MAX_WIRE, on_chain_add},
     {SW_LIST, false, false, TOKEN + 10, TOKEN + 10, on_list},
-    {SW_MESSAGE, false, false, TOKEN + 16, TOKEN + 16, on_message},
+    {SW_MESSAGE, false, false, TOKEN + 20, TOKEN + 20, on_message},
     {SW_PIECE, false, false, TOKEN + 30, TOKEN + 30, on_piece},
     {SW_DELETE, false, false, TOKEN + 16, TOKEN + 16, on_delete},
     {SW_LOGOUT, false, false, TOKEN, TOKEN, on_logout},

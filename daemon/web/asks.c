@@ -40,7 +40,7 @@ static void resume_waiting(struct web *web)
         return;
     TAILQ_REMOVE(&web->waiting, x, next);
     x->waiting = false;
-    piece_next(x);
+    stream_next(x);
 }
 
 static enum sp_err on_reply(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
@@ -89,8 +89,8 @@ static const struct ipc_rule rules[] = {
     REPLY(SW_ENROLL_REPLY, 1, 17),
     REPLY(SW_CHAIN_GET_REPLY, 1, IPC_MAX_PAYLOAD),
     REPLY(SW_CHAIN_ADD_REPLY, 1, 1),
-    REPLY(SW_LIST_REPLY, 1, 3 + PARSE_LIST_MAX * 46),
-    REPLY(SW_MESSAGE_REPLY, 1, IPC_MAX_PAYLOAD),
+    REPLY(SW_LIST_REPLY, 1, 3 + PARSE_LIST_MAX * 47),
+    REPLY(SW_MESSAGE_REPLY, 1, 5 + WEB_BLOCK),
     REPLY(SW_PIECE_REPLY, 1, 13 + WEB_BLOCK),
     REPLY(SW_DELETE_REPLY, 1, 1),
     REPLY(SW_LOGOUT_REPLY, 1, 1),

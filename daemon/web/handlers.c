@@ -94,7 +94,12 @@ enum sp_err start_login(struct exchange *x, struct wire_in *body, struct wire_ou
 
 static void put_chain_get(const struct exchange *x, struct wire_out *frame)
 {
-    wire_put_b16(frame, x->args.address, x->args.address_len);
+    bool by_address = x->args.address_len > 0;
+    wire_put_u8(frame, by_address ? 0 : 1);
+    if (by_address)
+        wire_put_b16(frame, x->args.address, x->args.address_len);
+    else
+        wire_put_b16(frame, x->args.id, sizeof(x->args.id));
     wire_put_u32(frame, x->chain_after);
 }
 
@@ -128,7 +133,7 @@ enum sp_err start_list(struct exchange *x, struct wire_in *body, struct wire_out
     return SP_OK;
 }
 
-enum sp_err start_message(struct exchange *x, struct wire_in *body, struct wire_out *frame)
+enum sp_err start_id(struct exchange *x, struct wire_in *body, struct wire_out *frame)
 {
     (void)body;
     wire_put_bytes(frame, x->args.id, sizeof(x->args.id));
@@ -160,18 +165,6 @@ enum sp_err finish_octets(struct exchange *x, struct wire_in *reply)
     if (bytes == NULL || !wire_in_done(reply))
         return SP_ERR_FORMAT;
     return answer_bytes(x, OCTETS, bytes, size);
-}
-
-enum sp_err finish_message(struct exchange *x, struct wire_in *reply)
-{
-    struct wire_in look = *reply;
-    size_t len;
-    wire_get_b32(&look, IPC_MAX_PAYLOAD, &len);
-    wire_get_b32(&look, IPC_MAX_PAYLOAD, &len);
-    if (!wire_in_done(&look))
-        return SP_ERR_FORMAT;
-    len = reply->left;
-    return answer_bytes(x, OCTETS, wire_get_bytes(reply, len), len);
 }
 
 /* Wires (FORMAT.md section 8) to the end: how many there are. */
@@ -232,8 +225,9 @@ static json_t *list_entry(struct wire_in *reply)
     json_int_t bytes = (json_int_t)wire_get_u64(reply);
     json_int_t pieces = wire_get_u16(reply);
     json_int_t generation = wire_get_u32(reply);
-    return json_pack("{s:I,s:s,s:I,s:I,s:I,s:I}", "seq", seq, "id", id, "received_ms", received,
-                     "bytes", bytes, "pieces", pieces, "generation", generation);
+    int sent = wire_get_u8(reply) & 1;
+    return json_pack("{s:I,s:s,s:I,s:I,s:I,s:I,s:b}", "seq", seq, "id", id, "received_ms", received,
+                     "bytes", bytes, "pieces", pieces, "generation", generation, "sent", sent);
 }
 
 enum sp_err finish_list(struct exchange *x, struct wire_in *reply)

@@ -48,12 +48,14 @@ static const struct route table[] = {
     {DELETE, "/v1/session", TOKEN, 0, 0, SW_LOGOUT, start_nothing, finish_nothing, NULL},
     {GET, "/v1/sigchain/{address}", TOKEN, QUERY_AFTER, 0, SW_CHAIN_GET, start_chain_get,
      finish_chain_get, NULL},
+    {GET, "/v1/sigchain/by-id/{id}", TOKEN, QUERY_AFTER, 0, SW_CHAIN_GET, start_chain_get,
+     finish_chain_get, NULL},
     {POST, "/v1/sigchain", TOKEN, 0, SIGCHAIN_MAX_WIRE, SW_CHAIN_ADD, start_chain_add,
      finish_nothing, chain_add},
     {GET, "/v1/mailbox", TOKEN, QUERY_AFTER | QUERY_LIMIT, 0, SW_LIST, start_list, finish_list,
      NULL},
-    {GET, "/v1/message/{id}", TOKEN, 0, 0, SW_MESSAGE, start_message, finish_message, NULL},
-    {DELETE, "/v1/message/{id}", TOKEN, 0, 0, SW_DELETE, start_message, finish_nothing, NULL},
+    {GET, "/v1/message/{id}", TOKEN, 0, 0, SW_MESSAGE, start_parts, finish_parts, NULL},
+    {DELETE, "/v1/message/{id}", TOKEN, 0, 0, SW_DELETE, start_id, finish_nothing, NULL},
     {GET, "/v1/message/{id}/piece/{piece}", TOKEN, 0, 0, SW_PIECE, start_piece, finish_piece, NULL},
 };
 

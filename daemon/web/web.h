@@ -5,11 +5,11 @@
  *
  *   web.c       role, listeners, TLS            connection.c  connections, deadlines, answers
  *   routes.c    the table of what exists        exchange.c    one request from gencb to its end
- *   asks.c      the edge to the store           piece.c       streaming of pieces
+ *   asks.c      the edge to the store           stream.c      answers that go out in blocks
  *   handlers.c  bodies and replies, translated  parse.c       text of clients
  *
  * Lifetimes. A conn lives as long as its SSL object. An exchange lives from the request's arrival
- * to the answer's start (its end for a piece), or until its connection goes away, whichever is
+ * to the answer's start (its end for a stream), or until its connection goes away, whichever is
  * first: connection.c and exchange.c are the only ones to free. A handler that has answered does
  * not touch its exchange again. An ask whose exchange is gone stays until the store has replied:
  * it counts, so that vanishing clients cannot pile up work there.
@@ -36,7 +36,7 @@ struct evbuffer;
 #define WEB_MAX_BODY        (8u * 1024u) /* whatever the route; each has a lower limit of its own */
 #define WEB_MAX_CODE        64u          /* bytes of an enrolment code as typed */
 #define WEB_MAX_CHAIN       (1024u * 1024u) /* bytes of wires in one answer */
-#define WEB_BLOCK           65536u          /* bytes of a piece under way for one client */
+#define WEB_BLOCK           65536u          /* bytes of a stream under way for one client */
 
 /* Seconds; a connection always runs under one of them, so that nobody is waited for longer. */
 #define WEB_DEADLINE_REQUEST 20 /* handshake or last answer to the whole next request */
@@ -115,9 +115,9 @@ struct exchange {
     struct evbuffer *gathered; /* sigchain: wires so far */
     uint32_t chain_after;      /* sigchain: the newest of them */
     struct range range;        /* pieces: asked for */
-    uint64_t offset, left;     /* pieces: still to be sent */
-    bool streaming;            /* pieces: headers are out */
-    bool waiting;              /* pieces: in web->waiting */
+    uint64_t offset, left;     /* streams: still to be sent */
+    bool streaming;            /* streams: headers are out */
+    bool waiting;              /* streams: in web->waiting */
     TAILQ_ENTRY(exchange) next;
 };
 
@@ -170,13 +170,13 @@ enum sp_err ask_send(struct exchange *x, const struct wire_out *frame);
 typedef enum sp_err start_fn(struct exchange *x, struct wire_in *body, struct wire_out *frame);
 typedef enum sp_err finish_fn(struct exchange *x, struct wire_in *reply);
 start_fn start_health, start_info, start_nothing, start_enroll, start_login, start_chain_get,
-    start_chain_add, start_list, start_message;
-finish_fn finish_octets, finish_nothing, finish_chain_get, finish_list, finish_message;
+    start_chain_add, start_list, start_id;
+finish_fn finish_octets, finish_nothing, finish_chain_get, finish_list;
 
-/* --- piece.c --- */
-start_fn start_piece;
-finish_fn finish_piece;
+/* --- stream.c: pieces (with Range), and what else the store hands out in parts by offset --- */
+start_fn start_piece, start_parts;
+finish_fn finish_piece, finish_parts;
 /* Asks for the next block of a stream; waits for its turn when too many asks are under way. */
-void piece_next(struct exchange *x);
+void stream_next(struct exchange *x);
 
 #endif

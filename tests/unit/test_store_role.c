@@ -533,18 +533,57 @@ static void test_chain(void **state)
     }
     struct wire_out out = wire_out(buf, sizeof(buf));
     wire_put_bytes(&out, c.token, TOKEN);
-    wire_put_str(&out, ADDRESS);
-    wire_put_u32(&out, 1);
-    assert_int_equal(ask(t->web, SW_CHAIN_GET, &out, &in), SP_OK);
-    assert_memory_equal(wire_get_bytes(&in, ID_SIZE), c.user_id, ID_SIZE);
-    assert_int_equal(wire_get_u8(&in), 0);
-    assert_int_equal(in.left, len);
-    assert_memory_equal(in.at, wire, len);
+    for (uint8_t id = 0; id < 2; id++) { /* address, user_id */
+        struct wire_out which = out;
+        wire_put_u8(&which, id);
+        wire_put_b16(&which, id == 0 ? (const void *)ADDRESS : c.user_id,
+                     id == 0 ? strlen(ADDRESS) : ID_SIZE);
+        wire_put_u32(&which, 1);
+        assert_int_equal(ask(t->web, SW_CHAIN_GET, &which, &in), SP_OK);
+        assert_memory_equal(wire_get_bytes(&in, ID_SIZE), c.user_id, ID_SIZE);
+        assert_int_equal(wire_get_u8(&in), 0);
+        assert_int_equal(in.left, len);
+        assert_memory_equal(in.at, wire, len);
+    }
+    wire_put_u8(&out, 1);
+    wire_put_b16(&out, "0123456789abcdef", ID_SIZE);
+    wire_put_u32(&out, 0);
+    assert_int_equal(ask(t->web, SW_CHAIN_GET, &out, &in), SP_ERR_NOT_FOUND);
     send_ring(t);
     assert_int_equal(lookup(t, ADDRESS, &in), SP_OK);
     wire_get_bytes(&in, 2 + ID_SIZE);
     assert_int_equal(wire_get_u32(&in), 2);
     assert_memory_equal(wire_get_bytes(&in, KEY_SIZE), puk, KEY_SIZE);
+}
+
+/* From any offset the rest of one and the same; the audit log hears of it once. */
+static void check_message(struct tree *t, const struct wire_out *which)
+{
+    uint8_t whole[2048];
+    struct wire_in in;
+    struct wire_out out = *which;
+    wire_put_u32(&out, 0);
+    assert_int_equal(ask(t->web, SW_MESSAGE, &out, &in), SP_OK);
+    uint32_t total = wire_get_u32(&in);
+    assert_int_equal(in.left, total);
+    wire_get_copy(&in, whole, total);
+    expect_event(t, AUDIT_FETCHED);
+    struct wire_in both = wire_in(whole, total);
+    size_t len;
+    wire_get_b32(&both, total, &len);
+    wire_get_b32(&both, total, &len);
+    assert_true(wire_in_done(&both));
+    for (uint32_t offset = 1; offset <= total + 1; offset++) {
+        out.len = which->len;
+        wire_put_u32(&out, offset);
+        assert_int_equal(ask(t->web, SW_MESSAGE, &out, &in),
+                         offset <= total ? SP_OK : SP_ERR_LIMIT);
+        if (offset > total)
+            break;
+        assert_int_equal(wire_get_u32(&in), total);
+        assert_int_equal(in.left, total - offset);
+        assert_memory_equal(in.at, whole + offset, in.left);
+    }
 }
 
 static void test_mail(void **state)
@@ -574,10 +613,8 @@ static void test_mail(void **state)
     struct wire_out out = wire_out(buf, sizeof(buf));
     wire_put_bytes(&out, ann.token, TOKEN);
     wire_put_bytes(&out, id, ID_SIZE);
-    assert_int_equal(ask(t->web, SW_MESSAGE, &out, &in), SP_OK);
-    expect_event(t, AUDIT_FETCHED);
     struct wire_out piece = out;
-    piece.cap = sizeof(buf);
+    check_message(t, &out);
     wire_put_u16(&piece, 0);
     wire_put_u64(&piece, 2900);
     wire_put_u32(&piece, 65536);
@@ -590,7 +627,9 @@ static void test_mail(void **state)
     struct wire_out theirs = wire_out(buf, sizeof(buf));
     wire_put_bytes(&theirs, bob.token, TOKEN);
     wire_put_bytes(&theirs, id, ID_SIZE);
+    wire_put_u32(&theirs, 0);
     assert_int_equal(ask(t->web, SW_MESSAGE, &theirs, &in), SP_ERR_NOT_FOUND);
+    theirs.len = TOKEN + ID_SIZE;
     assert_int_equal(ask(t->web, SW_DELETE, &theirs, &in), SP_ERR_NOT_FOUND);
     memcpy(buf, ann.token, TOKEN);
     assert_int_equal(ask(t->web, SW_DELETE, &theirs, &in), SP_OK);
@@ -598,7 +637,7 @@ static void test_mail(void **state)
     assert_int_equal(list(t, &ann, id), 38);
     theirs.len = TOKEN;
     assert_int_equal(ask(t->web, SW_LOGOUT, &theirs, &in), SP_OK);
-    theirs.len = TOKEN + ID_SIZE;
+    theirs.len = TOKEN + ID_SIZE + 4;
     assert_int_equal(ask(t->web, SW_MESSAGE, &theirs, &in), SP_ERR_DENIED);
 }
 

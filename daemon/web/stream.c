@@ -1,5 +1,6 @@
-/* Pieces of ciphertext to clients, a block at a time: the next is asked for when the last is on its
- * way, so that a client, however slow, costs one block of memory. Clients are hostile. */
+/* Pieces of ciphertext and messages to clients, a block at a time: the next is asked for when the
+ * last is on its way, so that a client, however slow, costs one block of memory. Clients are
+ * hostile. */
 #include "daemon/web/web.h"
 
 #include <event2/buffer.h>
@@ -9,13 +10,17 @@
 
 #define OCTETS "application/octet-stream"
 
-static void put_piece(const struct exchange *x, uint64_t offset, uint64_t bytes,
+static void put_block(const struct exchange *x, uint64_t offset, uint64_t bytes,
                       struct wire_out *frame)
 {
     wire_put_bytes(frame, x->args.id, sizeof(x->args.id));
-    wire_put_u16(frame, x->args.piece);
-    wire_put_u64(frame, offset);
-    wire_put_u32(frame, (uint32_t)(bytes < WEB_BLOCK ? bytes : WEB_BLOCK));
+    if (x->route->ask == SW_PIECE) {
+        wire_put_u16(frame, x->args.piece);
+        wire_put_u64(frame, offset);
+        wire_put_u32(frame, (uint32_t)(bytes < WEB_BLOCK ? bytes : WEB_BLOCK));
+    } else {
+        wire_put_u32(frame, (uint32_t)offset); /* below a total that is a u32 */
+    }
 }
 
 /* A range, and the length for HEAD, need the total before anything else: one byte asks for it. */
@@ -25,15 +30,22 @@ enum sp_err start_piece(struct exchange *x, struct wire_in *body, struct wire_ou
     if (!x->head) /* RFC 9110 14.2: Range means something for GET alone */
         x->range =
             range_parse(evhttp_find_header(evhttp_request_get_input_headers(x->req), "Range"));
-    put_piece(x, 0, x->head || x->range.kind != RANGE_NONE ? 1 : WEB_BLOCK, frame);
+    put_block(x, 0, x->head || x->range.kind != RANGE_NONE ? 1 : WEB_BLOCK, frame);
     return SP_OK;
 }
 
-void piece_next(struct exchange *x)
+enum sp_err start_parts(struct exchange *x, struct wire_in *body, struct wire_out *frame)
+{
+    (void)body;
+    put_block(x, 0, WEB_BLOCK, frame);
+    return SP_OK;
+}
+
+void stream_next(struct exchange *x)
 {
     uint8_t buf[ASK_MAX];
     struct wire_out frame = ask_frame(x, buf, sizeof(buf));
-    put_piece(x, x->offset, x->left, &frame);
+    put_block(x, x->offset, x->left, &frame);
     enum sp_err err = ask_send(x, &frame);
     sodium_memzero(buf, sizeof(buf));
     if (err == SP_ERR_NO_SPACE) {
@@ -59,7 +71,7 @@ static void on_written(struct evhttp_connection *evcon, void *arg)
     if (x->left == 0)
         finish_stream(x);
     else
-        piece_next(x);
+        stream_next(x);
 }
 
 static void add_number(struct exchange *x, const char *name, const char *format, ...)
@@ -80,7 +92,8 @@ static bool begin_stream(struct exchange *x, uint64_t total)
 {
     uint64_t first, count;
     enum sp_err err = range_apply(&x->range, total, &first, &count);
-    add_number(x, "Accept-Ranges", "bytes");
+    if (x->route->ask == SW_PIECE)
+        add_number(x, "Accept-Ranges", "bytes");
     if (err != SP_OK) {
         add_number(x, "Content-Range", "bytes */%" PRIu64, total);
         conn_answer_error(exchange_end(x), 416, "range not satisfiable");
@@ -119,6 +132,24 @@ static void send_block(struct exchange *x, const uint8_t *bytes, size_t len)
         evbuffer_free(block);
 }
 
+/* A block that answers the last question. total: of all of it, bytes: from x->offset on. */
+static void take_block(struct exchange *x, uint64_t total, const uint8_t *bytes, size_t len)
+{
+    if (!x->streaming) {
+        bool probe = x->range.kind != RANGE_NONE;
+        if (!begin_stream(x, total))
+            return;
+        if (probe) {
+            stream_next(x);
+            return;
+        }
+    }
+    if (len == 0 || len > x->left)
+        exchange_fail(x, SP_ERR_SYSTEM); /* it shrank, or grew: not the same any more */
+    else
+        send_block(x, bytes, len);
+}
+
 enum sp_err finish_piece(struct exchange *x, struct wire_in *reply)
 {
     size_t len;
@@ -126,18 +157,16 @@ enum sp_err finish_piece(struct exchange *x, struct wire_in *reply)
     const uint8_t *bytes = wire_get_b32(reply, WEB_BLOCK, &len);
     if (!wire_in_done(reply))
         return SP_ERR_FORMAT;
-    if (!x->streaming) {
-        bool probe = x->range.kind != RANGE_NONE;
-        if (!begin_stream(x, total))
-            return SP_OK;
-        if (probe) {
-            piece_next(x);
-            return SP_OK;
-        }
-    }
-    if (len == 0 || len > x->left)
-        exchange_fail(x, SP_ERR_SYSTEM); /* it shrank, or grew: not a piece any more */
-    else
-        send_block(x, bytes, len);
+    take_block(x, total, bytes, len);
+    return SP_OK;
+}
+
+enum sp_err finish_parts(struct exchange *x, struct wire_in *reply)
+{
+    uint32_t total = wire_get_u32(reply);
+    size_t len = reply->left;
+    if (reply->bad || len > total)
+        return SP_ERR_FORMAT;
+    take_block(x, total, wire_get_bytes(reply, len), len);
     return SP_OK;
 }
