@@ -12,7 +12,6 @@
 #include <netinet/tcp.h>
 #include <openssl/ssl.h>
 #include <sodium.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -170,21 +169,13 @@ static void stop(struct role *role)
         event_base_loopexit(role->base, NULL);
 }
 
-static void put_pair(struct wire_out *pairs, const char *name, uint64_t value)
-{
-    char text[24];
-    snprintf(text, sizeof(text), "%llu", (unsigned long long)value);
-    wire_put_str(pairs, name);
-    wire_put_str(pairs, text);
-}
-
 static void status(struct role *role, struct wire_out *pairs)
 {
     const struct web *web = role->state;
-    put_pair(pairs, "web.connections", web->n_conns);
-    put_pair(pairs, "web.connections_max", web->max_conns);
-    put_pair(pairs, "web.requests", web->n_requests);
-    put_pair(pairs, "web.requests_busy", web->n_busy);
+    role_status_number(pairs, "web.connections", web->n_conns);
+    role_status_number(pairs, "web.connections_max", web->max_conns);
+    role_status_number(pairs, "web.requests", web->n_requests);
+    role_status_number(pairs, "web.requests_busy", web->n_busy);
 }
 
 const struct role_ops web_role = {
