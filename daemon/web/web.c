@@ -7,6 +7,7 @@
 
 #include <event2/listener.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <jansson.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -27,6 +28,28 @@ static void on_library_log(int severity, const char *text)
 {
     if (severity >= EVENT_LOG_ERR)
         role_log("libevent: %s", text);
+}
+
+/* What libevent has read goes through its heap: tokens, gates, and a password that a mail filter
+ * put into a path (page.c). So its blocks are wiped when they are given back. Malloc's own blocks,
+ * so that those from before are freed as well. */
+static void wiping_free(void *at)
+{
+    if (at != NULL)
+        sodium_memzero(at, malloc_usable_size(at));
+    free(at);
+}
+
+static void *wiping_realloc(void *at, size_t n)
+{
+    size_t had = at != NULL ? malloc_usable_size(at) : 0;
+    void *new = malloc(n);
+    if (new == NULL)
+        return NULL;
+    if (at != NULL)
+        memcpy(new, at, had < n ? had : n);
+    wiping_free(at);
+    return new;
 }
 
 static enum sp_err prepare_listener(int fd)
@@ -66,6 +89,7 @@ static enum sp_err prepare(struct role *role)
     randombytes_buf(&seed, sizeof(seed));
     json_object_seed(seed | 1); /* else jansson opens /dev/urandom, too late */
     event_set_log_callback(on_library_log);
+    event_set_mem_functions(malloc, wiping_realloc, wiping_free);
     enum sp_err err = tls_init();
     for (size_t i = 0; err == SP_OK && i < role->config->web_listen.count; i++)
         err = prepare_listener(FD_EXTRA + (int)i);
