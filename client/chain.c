@@ -2,6 +2,7 @@
  * The files are the user's own, and are verified again at each reading all the same. */
 #include "client/chain.h"
 #include "client/report.h"
+#include "envelope/utf8.h"
 #include "envelope/wire.h"
 
 #include <ctype.h>
@@ -13,7 +14,9 @@
 
 #define CHAIN_NAME 40u
 #define CHAIN_MAX  (16u * 1024u * 1024u)
-#define CHAIN_HEAD (4u + 1u + 2u + ACCOUNT_MAX_ADDRESS)
+#define CHAIN_HEAD (4u + 1u + 2u + ACCOUNT_MAX_ADDRESS + 1u + HASH_SIZE)
+/* Where a wire holds its user id: behind its length, magic, version and type (section 8). */
+#define WIRE_USER_ID (4u + 4u + 1u + 1u)
 
 static enum sp_err file_name(const char *address, char out[CHAIN_NAME])
 {
@@ -57,18 +60,32 @@ static enum sp_err append(struct chain *c, const uint8_t *wires, size_t len)
     return SP_OK;
 }
 
-static enum sp_err decode(struct chain *c, const uint8_t *bytes, size_t len)
+/* Everything in front of the wires; *in is left at them. Version 1 knew no tracking. */
+static enum sp_err decode_head(struct wire_in *in, struct chain *c)
 {
     size_t n;
-    struct wire_in in = wire_in(bytes, len);
-    const uint8_t *magic = wire_get_bytes(&in, 4);
-    uint8_t version = wire_get_u8(&in);
-    const uint8_t *address = wire_get_b16(&in, ACCOUNT_MAX_ADDRESS, &n);
-    if (address == NULL || memcmp(magic, "SPCH", 4) != 0 || version != 1)
+    const uint8_t *magic = wire_get_bytes(in, 4);
+    uint8_t version = wire_get_u8(in), tracked = 0;
+    const uint8_t *address = wire_get_b16(in, ACCOUNT_MAX_ADDRESS, &n);
+    if (version == 2) {
+        tracked = wire_get_u8(in);
+        wire_get_copy(in, c->tracked_head, HASH_SIZE);
+    }
+    if (address == NULL || in->bad || memcmp(magic, "SPCH", 4) != 0 || version < 1 || version > 2 ||
+        tracked > 1)
         return SP_ERR_FORMAT;
     memcpy(c->address, address, n);
     c->address[n] = '\0';
-    enum sp_err err = apply_all(&c->now, in.at, in.left);
+    c->tracked = tracked == 1;
+    return SP_OK;
+}
+
+static enum sp_err decode(struct chain *c, const uint8_t *bytes, size_t len)
+{
+    struct wire_in in = wire_in(bytes, len);
+    enum sp_err err = decode_head(&in, c);
+    if (err == SP_OK)
+        err = apply_all(&c->now, in.at, in.left);
     return err == SP_OK ? append(c, in.at, in.left) : err;
 }
 
@@ -218,8 +235,10 @@ enum sp_err chain_save(const struct chain *c, struct state *s)
     }
     struct wire_out w = wire_out(bytes, CHAIN_HEAD + c->len);
     wire_put_bytes(&w, "SPCH", 4);
-    wire_put_u8(&w, 1);
+    wire_put_u8(&w, 2);
     wire_put_str(&w, c->address);
+    wire_put_u8(&w, c->tracked);
+    wire_put_bytes(&w, c->tracked_head, HASH_SIZE);
     wire_put_bytes(&w, c->wires, c->len);
     err = state_write(s, name, bytes, w.len);
     free(bytes);
@@ -259,24 +278,40 @@ enum sp_err chain_puks(const struct chain *c,
     return err;
 }
 
+bool chain_moved(const struct chain *c)
+{
+    return c->tracked && sodium_memcmp(c->tracked_head, c->now.head, HASH_SIZE) != 0;
+}
+
 struct search {
     struct state *state;
     const uint8_t *user_id;
     struct chain *found;
 };
 
+/* Whose it is stands in the first wire: only the right one is verified. */
 static enum sp_err look(void *ctx, const char *entry)
 {
     struct search *w = ctx;
     char name[512];
+    uint8_t *bytes;
+    size_t len;
     snprintf(name, sizeof name, "chains/%s", entry);
-    struct chain *c = chain_new();
+    struct chain *c = w->found == NULL ? chain_new() : NULL;
     if (c == NULL)
-        return SP_ERR_MEMORY;
-    enum sp_err err = load_file(w->state, name, c);
-    if (err == SP_OK && w->found == NULL && memcmp(c->now.user_id, w->user_id, ID_SIZE) == 0)
-        w->found = c;
-    else
+        return w->found == NULL ? SP_ERR_MEMORY : SP_OK;
+    enum sp_err err = state_read(w->state, name, CHAIN_MAX, &bytes, &len);
+    struct wire_in in = wire_in(bytes, len);
+    if (err == SP_OK && decode_head(&in, c) == SP_OK && in.left >= WIRE_USER_ID + ID_SIZE &&
+        memcmp(in.at + WIRE_USER_ID, w->user_id, ID_SIZE) == 0) {
+        err = decode(c, bytes, len);
+        if (err != SP_OK)
+            report_fail(err, "the remembered sigchain %s/%s", state_path(w->state), name);
+        else
+            w->found = c;
+    }
+    free(bytes);
+    if (w->found != c)
         chain_free(c);
     return err;
 }
@@ -292,4 +327,82 @@ enum sp_err chain_by_user(struct state *s, const uint8_t user_id[ID_SIZE], struc
     }
     *out = w.found;
     return w.found != NULL ? SP_OK : SP_ERR_NOT_FOUND;
+}
+
+/* The address that a chain's root gives: from a stranger, and about to be shown on terminals. */
+static enum sp_err root_address(const uint8_t *wires, size_t len, char out[ACCOUNT_MAX_ADDRESS + 1])
+{
+    struct sigchain root;
+    size_t n = 0;
+    sigchain_init(&root);
+    enum sp_err err = sigchain_next(wires, len, &n);
+    if (err == SP_OK)
+        err = sigchain_apply(&root, wires, n);
+    if (err == SP_OK && (strlen(root.address) > ACCOUNT_MAX_ADDRESS ||
+                         !utf8_is_text((const uint8_t *)root.address, strlen(root.address))))
+        err = SP_ERR_FORMAT;
+    if (err == SP_OK)
+        snprintf(out, ACCOUNT_MAX_ADDRESS + 1, "%s", root.address);
+    return err;
+}
+
+/* A user who is not known here: the chain has to fit what is remembered of its address. */
+static enum sp_err take_stranger(struct state *s, const uint8_t user_id[ID_SIZE],
+                                 const uint8_t *wires, size_t len, struct chain **out)
+{
+    char address[ACCOUNT_MAX_ADDRESS + 1], hex[2 * ID_SIZE + 1];
+    struct chain *c = NULL;
+    enum sp_err err = root_address(wires, len, address);
+    if (err != SP_OK)
+        return report_fail(err, "sigchain of user %s: link 1",
+                           sodium_bin2hex(hex, sizeof hex, user_id, ID_SIZE));
+    err = chain_load(s, address, &c);
+    if (err == SP_OK && c->now.seq > 0)
+        err = report_plain(SP_ERR_AUTH,
+                           "sigchain of %s: the server shows another user by that address than "
+                           "it did. If the account was really made anew, compare fingerprints "
+                           "over another way; 'sealpost fingerprint %s --forget' forgets the old",
+                           address, address);
+    if (err == SP_OK)
+        err = chain_take(c, user_id, wires, len);
+    if (err == SP_OK)
+        err = chain_save(c, s);
+    if (err == SP_OK)
+        *out = c;
+    else
+        chain_free(c);
+    return err;
+}
+
+enum sp_err chain_fetch(struct state *s, struct server *server, const uint8_t user_id[ID_SIZE],
+                        bool *gone, struct chain **out)
+{
+    uint8_t *wires = NULL;
+    size_t len, before = 0;
+    struct chain *c = NULL;
+    *out = NULL;
+    *gone = false;
+    enum sp_err err = chain_by_user(s, user_id, &c);
+    if (err != SP_OK && err != SP_ERR_NOT_FOUND)
+        return err;
+    if (c != NULL)
+        before = c->len;
+    err = server_sigchain_of(server, user_id, c != NULL ? c->now.seq - 1 : 0, &wires, &len);
+    if (err == SP_ERR_NOT_FOUND) {
+        *gone = true;
+        *out = c;
+        return SP_OK;
+    }
+    if (err == SP_OK && c == NULL)
+        err = take_stranger(s, user_id, wires, len, &c);
+    else if (err == SP_OK)
+        err = chain_take(c, user_id, wires, len);
+    if (err == SP_OK && before > 0 && c->len > before)
+        err = chain_save(c, s);
+    free(wires);
+    if (err == SP_OK)
+        *out = c;
+    else
+        chain_free(c);
+    return err;
 }

@@ -6,7 +6,11 @@
  * user's chain for another's is found out: an error that names the chain, never mended silently.
  *
  *   chains/<SHA-256 of the lower-case address, 32 hex digits of it>:
- *   "SPCH" u8 version=1 b16 address, then the wires
+ *   "SPCH" u8 version=2 b16 address u8 tracked fingerprint[32], then the wires
+ *
+ * An address belongs to one user id for good: another user's chain for it is refused, too. A user
+ * who compared fingerprints may *track* the contact: what was compared is kept, and nothing is
+ * sent to a chain that moved on since (client/contacts.h).
  */
 #include "client/server.h"
 #include "client/state.h"
@@ -15,6 +19,8 @@
 struct chain {
     struct sigchain now; /* after the newest link */
     char address[ACCOUNT_MAX_ADDRESS + 1];
+    bool tracked;
+    uint8_t tracked_head[HASH_SIZE]; /* when it was compared */
     uint8_t *wires;
     size_t len;
 };
@@ -41,6 +47,14 @@ enum sp_err chain_puks(const struct chain *c,
                        enum sp_err (*each)(void *ctx, uint32_t generation,
                                            const uint8_t puk_pk[KEY_SIZE]),
                        void *ctx);
+
+/* A tracked chain moved on since its fingerprint was compared. */
+bool chain_moved(const struct chain *c);
+
+/* Asks the server for a user's chain, known here or not, and remembers what is new. *gone: the
+ * server has none of this id (any more); *out is what is remembered then, or NULL. */
+enum sp_err chain_fetch(struct state *s, struct server *server, const uint8_t user_id[ID_SIZE],
+                        bool *gone, struct chain **out);
 
 /* The remembered chain of a user id. SP_ERR_NOT_FOUND without a word. */
 enum sp_err chain_by_user(struct state *s, const uint8_t user_id[ID_SIZE], struct chain **out);

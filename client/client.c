@@ -50,6 +50,7 @@ void client_close(struct client *c, enum sp_err result)
 {
     server_close(c->server, result == SP_OK);
     chain_free(c->own);
+    contacts_free(&c->contacts);
     keyring_free(c->keys);
     state_close(c->state);
     memset(c, 0, sizeof *c);

@@ -2,7 +2,7 @@
 #define SEALPOST_CLIENT_CLIENT_H
 /* What a command works with, and the table that it stands in. */
 #include "client/account.h"
-#include "client/chain.h"
+#include "client/contacts.h"
 #include "client/keyfile.h"
 #include "client/server.h"
 #include "client/state.h"
@@ -10,12 +10,27 @@
 #include <stdbool.h>
 
 /* Options that were given; a command's row says which of them it takes. */
-enum option_bit { OPT_JSON = 1u << 0, OPT_OUT = 1u << 1 };
+enum option_bit {
+    OPT_JSON = 1u << 0,
+    OPT_OUT = 1u << 1,
+    OPT_LINK = 1u << 2,
+    OPT_EXPIRES = 1u << 3,
+    OPT_RESUME = 1u << 4,
+    OPT_DROP = 1u << 5,
+    OPT_TRACK = 1u << 6,
+    OPT_UNTRACK = 1u << 7,
+    OPT_FORGET = 1u << 8,
+    OPT_HEADER = 1u << 9, /* -t */
+    OPT_DOTS = 1u << 10,  /* -i */
+};
+#define OPT_FLAGS (OPT_HEADER | OPT_DOTS)
 
 struct args {
     unsigned given;
-    const char *ca;  /* --ca or SEALPOST_CA; NULL */
-    const char *out; /* --out */
+    const char *ca;      /* --ca or SEALPOST_CA; NULL */
+    const char *out;     /* --out; NULL */
+    const char *from;    /* -f; NULL */
+    const char *expires; /* --expires; NULL */
     int n;
     char **words; /* what is not an option */
 };
@@ -27,10 +42,11 @@ struct client {
     struct keyring *keys;
     struct server *server;
     struct chain *own; /* NULL until client_own_chain */
+    struct contacts contacts;
 };
 
 /* How far client_open goes before a command runs. */
-enum client_need { NEED_STATE, NEED_KEYS, NEED_SERVER };
+enum client_need { NEED_STATE = 0, NEED_KEYS, NEED_SERVER };
 
 struct command {
     const char *name;
@@ -38,9 +54,12 @@ struct command {
     const char *help;  /* one line for the list */
     const char *more;  /* the rest of --help */
     int min_words, max_words;
-    unsigned options; /* enum option_bit, or'ed */
+    unsigned options; /* enum option_bit, or'ed: may be given */
     enum client_need need;
     enum sp_err (*run)(struct client *c); /* reports its own failures */
+    unsigned needs;                       /* options that have to be given */
+    const char *flags;                    /* short options as for getopt; NULL: none */
+    bool (*check)(const struct args *a);  /* NULL, or false: a usage error */
 };
 
 /* One row a command, ended by a row without a name (commands.c). */
@@ -69,6 +88,8 @@ enum sp_err cmd_raw(struct client *c);
 enum sp_err cmd_keys(struct client *c);
 enum sp_err cmd_rotate(struct client *c);
 enum sp_err cmd_fingerprint(struct client *c);
+bool cmd_fingerprint_check(const struct args *a);
 enum sp_err cmd_delete(struct client *c);
+enum sp_err cmd_open(struct client *c);
 
 #endif

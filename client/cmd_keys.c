@@ -164,16 +164,64 @@ static void print_fingerprint(const struct client *c, const struct chain *chain)
         puts(text);
         return;
     }
-    json_t *j = json_pack("{s:s, s:s, s:i, s:i}", "address", chain->address, "fingerprint", text,
-                          "seq", (int)chain->now.seq, "generation", (int)chain->now.puk_generation);
+    json_t *j =
+        json_pack("{s:s, s:s, s:i, s:i, s:b, s:b}", "address", chain->address, "fingerprint", text,
+                  "seq", (int)chain->now.seq, "generation", (int)chain->now.puk_generation,
+                  "tracked", (int)chain->tracked, "changed", (int)chain_moved(chain));
     json_dumpf(j, stdout, JSON_INDENT(2));
     putchar('\n');
     json_decref(j);
 }
 
+#define CHANGES (OPT_TRACK | OPT_UNTRACK | OPT_FORGET)
+
+/* One of them at most, and for another user's. */
+bool cmd_fingerprint_check(const struct args *a)
+{
+    unsigned asked = a->given & CHANGES;
+    return asked == 0 || (a->n == 1 && (asked & (asked - 1)) == 0);
+}
+
+static enum sp_err track(struct client *c, struct chain *other)
+{
+    if ((c->args->given & (OPT_TRACK | OPT_UNTRACK)) == 0) {
+        if (chain_moved(other))
+            report_note("WARNING: it changed since you compared it last: compare it again, then "
+                        "'sealpost fingerprint %s --track'",
+                        other->address);
+        return SP_OK;
+    }
+    other->tracked = (c->args->given & OPT_TRACK) != 0;
+    memset(other->tracked_head, 0, HASH_SIZE);
+    if (other->tracked)
+        memcpy(other->tracked_head, other->now.head, HASH_SIZE);
+    return chain_save(other, c->state);
+}
+
+/* The server is not asked: what it shows now may be why the old has to go. */
+static enum sp_err forget(struct client *c)
+{
+    struct chain *other;
+    enum sp_err err = chain_load(c->state, c->args->words[0], &other);
+    if (err != SP_OK)
+        return err;
+    if (other->now.seq == 0)
+        err = report_plain(SP_ERR_NOT_FOUND, "nothing is remembered of %s", other->address);
+    else if (memcmp(other->now.user_id, c->keys->user_id, ID_SIZE) == 0)
+        err = report_plain(SP_ERR_DENIED, "these are your own keys");
+    else
+        chain_forget(other, c->state);
+    if (err == SP_OK)
+        printf("forgot %s\n", other->address);
+    chain_free(other);
+    return err;
+}
+
 enum sp_err cmd_fingerprint(struct client *c)
 {
     struct chain *other = NULL;
+    if ((c->args->given & OPT_FORGET) != 0)
+        return forget(c);
     enum sp_err err = client_own_chain(c);
     if (err == SP_OK && c->args->n == 0) {
         print_fingerprint(c, c->own);
@@ -183,6 +231,8 @@ enum sp_err cmd_fingerprint(struct client *c)
         err = chain_load(c->state, c->args->words[0], &other);
     if (err == SP_OK)
         err = chain_update(other, c->state, c->server);
+    if (err == SP_OK)
+        err = track(c, other);
     if (err == SP_OK)
         print_fingerprint(c, other);
     chain_free(other);

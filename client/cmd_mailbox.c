@@ -3,6 +3,7 @@
 #include "client/client.h"
 #include "client/message.h"
 #include "client/report.h"
+#include "client/trust.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -23,38 +24,87 @@ static void format_date(uint64_t ms, char out[32])
 }
 
 struct listing {
-    const struct client *client;
+    struct client *client;
     json_t *json; /* NULL: a table */
     bool header_done;
 };
 
-static enum sp_err list_json(struct listing *l, const struct mail *m, bool readable)
+/* What the list says of one message, beyond the server's own words. */
+struct verdict {
+    bool readable; /* this device has the key */
+    bool verified; /* opened, and signed by whom it says */
+    struct message m;
+    char words[TRUST_WORDS];
+};
+
+/* Steps 1 to 4 of opening: a message that fails is shown as such, and does not hide the others. */
+static enum sp_err judge(struct client *c, const struct mail *mail, struct verdict *v)
 {
-    json_t *o = json_pack("{s:I, s:s, s:I, s:I, s:I, s:I, s:b}", "seq", (json_int_t)m->seq, "id",
-                          m->id, "received_ms", (json_int_t)m->received_ms, "bytes",
-                          (json_int_t)m->bytes, "pieces", (json_int_t)m->pieces, "generation",
-                          (json_int_t)m->generation, "readable", (int)readable);
+    v->readable = keyring_has(c->keys, mail->generation);
+    v->verified = false;
+    if (!v->readable) {
+        snprintf(v->words, sizeof v->words, "unreadable: no key of generation %" PRIu32,
+                 mail->generation);
+        return SP_OK;
+    }
+    enum sp_err err = message_fetch(c, mail->id, &v->m);
+    if (err == SP_OK)
+        err = message_open(c, &v->m);
+    v->verified = err == SP_OK;
+    if (v->verified)
+        trust_words(&v->m, v->words);
+    else
+        snprintf(v->words, sizeof v->words, "DOES NOT VERIFY");
+    return message_stops(err) ? err : SP_OK;
+}
+
+static json_t *signer_json(const struct verdict *v)
+{
+    const struct signer *s = &v->m.signer;
+    if (!v->verified || !s->there)
+        return json_null();
+    return json_pack("{s:s, s:s, s:b, s:b, s:b}", "address", s->address, "fingerprint",
+                     s->fingerprint, "revoked", (int)s->revoked, "gone", (int)s->gone, "changed",
+                     (int)s->moved);
+}
+
+static enum sp_err list_json(struct listing *l, const struct mail *m, const struct verdict *v)
+{
+    json_t *o =
+        json_pack("{s:I, s:s, s:I, s:I, s:I, s:I, s:b, s:b, s:b, s:b, s:o}", "seq",
+                  (json_int_t)m->seq, "id", m->id, "received_ms", (json_int_t)m->received_ms,
+                  "bytes", (json_int_t)m->bytes, "pieces", (json_int_t)m->pieces, "generation",
+                  (json_int_t)m->generation, "readable", (int)v->readable, "verified",
+                  (int)v->verified, "end_to_end", (int)(v->verified && trust_end_to_end(&v->m)),
+                  "sent", (int)(v->verified && v->m.signer.own), "signed_by", signer_json(v));
     if (o == NULL || json_array_append_new(l->json, o) != 0)
         return report_fail(SP_ERR_MEMORY, "list");
     return SP_OK;
 }
 
+static void list_row(struct listing *l, const struct mail *m, const struct verdict *v)
+{
+    char date[32];
+    if (!l->header_done)
+        printf("%6s  %-32s  %-16s  %12s  %6s  %s\n", "NUMBER", "ID", "DATE", "SIZE", "PIECES",
+               "SECURITY");
+    l->header_done = true;
+    format_date(m->received_ms, date);
+    printf("%6" PRIu64 "  %s  %-16s  %12" PRIu64 "  %6" PRIu32 "  %s\n", m->seq, m->id, date,
+           m->bytes, m->pieces, v->words);
+}
+
 static enum sp_err list_one(void *ctx, const struct mail *m)
 {
     struct listing *l = ctx;
-    char date[32], missing[48];
-    bool readable = keyring_has(l->client->keys, m->generation);
-    if (l->json != NULL)
-        return list_json(l, m, readable);
-    if (!l->header_done)
-        printf("%6s  %-32s  %-16s  %12s  %6s  %4s  %s\n", "NUMBER", "ID", "DATE", "SIZE", "PIECES",
-               "GEN", "READABLE");
-    l->header_done = true;
-    format_date(m->received_ms, date);
-    snprintf(missing, sizeof missing, "no: generation %" PRIu32 " missing", m->generation);
-    printf("%6" PRIu64 "  %s  %-16s  %12" PRIu64 "  %6" PRIu32 "  %4" PRIu32 "  %s\n", m->seq,
-           m->id, date, m->bytes, m->pieces, m->generation, readable ? "yes" : missing);
-    return SP_OK;
+    struct verdict v = {.m = {.spool = {.fd = -1}}};
+    enum sp_err err = judge(l->client, m, &v);
+    if (err == SP_OK && l->json != NULL)
+        err = list_json(l, m, &v);
+    else if (err == SP_OK)
+        list_row(l, m, &v);
+    message_free(&v.m);
+    return err;
 }
 
 enum sp_err cmd_list(struct client *c)
@@ -84,11 +134,10 @@ enum sp_err cmd_read(struct client *c)
     if (err != SP_OK)
         return err;
     err = message_read(c, id, &m);
-    if (err == SP_OK) {
-        if ((m.manifest.flags & MANIFEST_SERVER_ACCESS) != 0 && isatty(STDERR_FILENO))
-            report_note("message %s: not end-to-end encrypted by its sender", m.id);
+    if (err == SP_OK)
+        err = trust_report(&m, false);
+    if (err == SP_OK)
         err = message_write(&m, STDOUT_FILENO, "standard output");
-    }
     message_free(&m);
     return err;
 }
@@ -149,6 +198,7 @@ static enum sp_err write_raw(const struct raw_file *f)
 static enum sp_err raw_pieces(struct client *c, struct message *m, int dir)
 {
     char name[32];
+    const struct spool_source from = spool_mailbox(c->server, m->id);
     enum sp_err err = spool_open(&m->spool, c->state, &m->envelope);
     for (uint32_t i = 0; err == SP_OK && i < m->spool.n; i++) {
         snprintf(name, sizeof name, "piece-%" PRIu32 ".bin", i);
@@ -157,7 +207,7 @@ static enum sp_err raw_pieces(struct client *c, struct message *m, int dir)
                                       .fd = m->spool.fd,
                                       .at = m->spool.base[i],
                                       .len = m->spool.len[i]};
-        err = spool_fetch(&m->spool, c->server, m->id, i);
+        err = spool_fetch(&m->spool, &from, i);
         if (err == SP_OK)
             err = write_raw(&file);
     }

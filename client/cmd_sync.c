@@ -4,6 +4,7 @@
 #include "client/maildir.h"
 #include "client/message.h"
 #include "client/report.h"
+#include "client/trust.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -24,6 +25,8 @@ static enum sp_err deliver(struct syncing *s, const char id[ID_HEX + 1], uint64_
     int fd;
     enum sp_err err = message_read(s->client, id, &m);
     if (err == SP_OK)
+        err = trust_report(&m, true);
+    if (err == SP_OK)
         err = maildir_begin(s->maildir, id, received_ms, &fd);
     if (err == SP_OK) {
         err = message_write(&m, fd, maildir_path(s->maildir));
@@ -34,13 +37,6 @@ static enum sp_err deliver(struct syncing *s, const char id[ID_HEX + 1], uint64_
     return err;
 }
 
-/* Whether going on makes sense after a failure: the message's own, or everybody's. */
-static bool stops(enum sp_err err)
-{
-    return err == SP_ERR_SYSTEM || err == SP_ERR_MEMORY || err == SP_ERR_PEER ||
-           err == SP_ERR_DENIED || err == SP_ERR_CRYPTO;
-}
-
 static enum sp_err sync_one(void *ctx, const struct mail *m)
 {
     struct syncing *s = ctx;
@@ -48,7 +44,7 @@ static enum sp_err sync_one(void *ctx, const struct mail *m)
     bool there = maildir_has(s->maildir, m->id);
     if (!there)
         err = deliver(s, m->id, m->received_ms);
-    if (stops(err))
+    if (message_stops(err))
         return err; /* `last` stays: it comes again */
     if (err != SP_OK) {
         s->failed++;
@@ -87,7 +83,7 @@ static enum sp_err retry_one(void *ctx, const struct mail *m)
     } else {
         s->failed++;
     }
-    return stops(err) ? err : SP_OK;
+    return message_stops(err) ? err : SP_OK;
 }
 
 static enum sp_err retry(struct syncing *s)

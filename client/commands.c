@@ -8,40 +8,96 @@
     "shows.\n"
 
 const struct command client_commands[] = {
-    {"enroll", "URL ADDRESS CODE", "Make keys on this device and register them",
-     "The postmaster gives you the three words. Keys are saved before anything is sent, so that "
-     "an\n"
-     "interrupted enrolment is finished by running the same command again.\n",
-     3, 3, OPT_JSON, NEED_STATE, cmd_enroll},
-    {"list", "", "List the messages in your mailbox",
-     "Shows number, id, date, ciphertext size, pieces, key generation, and whether this device "
-     "can\n"
-     "read it.\n",
-     0, 0, OPT_JSON, NEED_SERVER, cmd_list},
-    {"read", "ID", "Write a message to standard output, byte for byte",
-     "Everything is fetched and verified before the first byte is written.\n" ANY_ID, 1, 1, 0,
-     NEED_SERVER, cmd_read},
-    {"sync", "MAILDIR", "Decrypt new messages into a Maildir",
-     "Messages that were fetched before are not fetched again, even if they were deleted from the\n"
-     "Maildir. What could not be read is tried again next time.\n",
-     1, 1, 0, NEED_SERVER, cmd_sync},
-    {"raw", "ID", "Save what the server holds of a message",
-     "Writes envelope.bin, box.bin, piece-0.bin and so on, unverified and still "
-     "encrypted.\n" ANY_ID,
-     1, 1, OPT_OUT, NEED_SERVER, cmd_raw},
-    {"keys", "", "Print all secret keys as JSON, for a backup",
-     "Whoever has this output reads all your mail. Asks first on a terminal.\n", 0, 0, OPT_JSON,
-     NEED_KEYS, cmd_keys},
-    {"rotate", "", "Make a new per-user key (PUK)",
-     "Mail that comes from now on is sealed for the new key. Old keys are kept: old mail stays\n"
-     "readable.\n",
-     0, 0, 0, NEED_SERVER, cmd_rotate},
-    {"fingerprint", "[ADDRESS]", "Show the fingerprint of your keys, or of another user's",
-     "Compare it with the other person over another way: when it is the same on both sides, "
-     "nobody\n"
-     "stands between you.\n",
-     0, 1, OPT_JSON, NEED_SERVER, cmd_fingerprint},
-    {"delete", "ID", "Delete a message from your mailbox", ANY_ID, 1, 1, 0, NEED_SERVER,
-     cmd_delete},
+    {.name = "enroll",
+     .words = "URL ADDRESS CODE",
+     .help = "Make keys on this device and register them",
+     .more = "The postmaster gives you the three words. Keys are saved before anything is sent, so "
+             "that an\ninterrupted enrolment is finished by running the same command again.\n",
+     .min_words = 3,
+     .max_words = 3,
+     .options = OPT_JSON,
+     .run = cmd_enroll},
+    {.name = "list",
+     .words = "",
+     .help = "List the messages in your mailbox",
+     .more =
+         "Shows number, id, date, ciphertext size, pieces, and who could read it and signed it: "
+         "each\nmessage's envelope is fetched and verified for that.\n",
+     .options = OPT_JSON,
+     .need = NEED_SERVER,
+     .run = cmd_list},
+    {.name = "read",
+     .words = "ID",
+     .help = "Write a message to standard output, byte for byte",
+     .more =
+         "Everything is fetched and verified before the first byte is written; who signed it is "
+         "said on\nstandard error.\n" ANY_ID,
+     .min_words = 1,
+     .max_words = 1,
+     .need = NEED_SERVER,
+     .run = cmd_read},
+    {.name = "sync",
+     .words = "MAILDIR",
+     .help = "Decrypt new messages into a Maildir",
+     .more = "Messages that were fetched before are not fetched again, even if they were deleted "
+             "from the\nMaildir. What could not be read is tried again next time.\n",
+     .min_words = 1,
+     .max_words = 1,
+     .need = NEED_SERVER,
+     .run = cmd_sync},
+    {.name = "open",
+     .words = "LINK",
+     .help = "Open a link without a browser, or an account",
+     .more =
+         "Writes the message to standard output, or to DIR/message.eml. LINK may be - to read it "
+         "from\nstandard input: other users of this machine can see a command's arguments.\n",
+     .min_words = 1,
+     .max_words = 1,
+     .options = OPT_OUT,
+     .run = cmd_open},
+    {.name = "raw",
+     .words = "ID",
+     .help = "Save what the server holds of a message",
+     .more = "Writes envelope.bin, box.bin, piece-0.bin and so on, unverified and still "
+             "encrypted.\n" ANY_ID,
+     .min_words = 1,
+     .max_words = 1,
+     .needs = OPT_OUT,
+     .need = NEED_SERVER,
+     .run = cmd_raw},
+    {.name = "keys",
+     .words = "",
+     .help = "Print all secret keys as JSON, for a backup",
+     .more = "Whoever has this output reads all your mail. Asks first on a terminal.\n",
+     .options = OPT_JSON,
+     .need = NEED_KEYS,
+     .run = cmd_keys},
+    {.name = "rotate",
+     .words = "",
+     .help = "Make a new per-user key (PUK)",
+     .more = "Mail that comes from now on is sealed for the new key. Old keys are kept: old mail "
+             "stays\nreadable.\n",
+     .need = NEED_SERVER,
+     .run = cmd_rotate},
+    {.name = "fingerprint",
+     .words = "[ADDRESS]",
+     .help = "Show the fingerprint of your keys, or of another user's",
+     .more =
+         "Compare it with the other person over another way: when it is the same on both sides, "
+         "nobody\nstands between you. With --track you say that you did: from then on nothing is "
+         "sent to them once\nit has changed, until you compared it again.\n",
+     .max_words = 1,
+     .options = OPT_JSON | OPT_TRACK | OPT_UNTRACK | OPT_FORGET,
+     .need = NEED_SERVER,
+     .run = cmd_fingerprint,
+     .check = cmd_fingerprint_check},
+    {.name = "delete",
+     .words = "ID",
+     .help = "Delete a message from your mailbox",
+     .more = ANY_ID,
+     .min_words = 1,
+     .max_words = 1,
+     .need = NEED_SERVER,
+     .run = cmd_delete},
     {.name = NULL},
 };

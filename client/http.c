@@ -136,16 +136,21 @@ static bool set_request(struct http *h, const struct http_request *rq, struct cu
     int n = snprintf(url, sizeof url, "%s%s", h->url, rq->path);
     bool ok = n > 0 && (size_t)n < sizeof url && add_header(headers, "Expect:");
     CURLcode bad = curl_easy_setopt(h->curl, CURLOPT_URL, url);
-    if (rq->session != NULL) {
-        n = snprintf(text, sizeof text, "Authorization: Sealpost-Session %s", rq->session);
+    if (rq->session != NULL || rq->gate != NULL) {
+        n = snprintf(text, sizeof text, "Authorization: Sealpost-%s %s",
+                     rq->session != NULL ? "Session" : "Gate",
+                     rq->session != NULL ? rq->session : rq->gate);
         ok = ok && n > 0 && (size_t)n < sizeof text && add_header(headers, text);
         lockmem_wipe(text, sizeof text);
     }
-    if (strcmp(rq->method, "POST") == 0) {
+    bool put = strcmp(rq->method, "PUT") == 0;
+    if (put || strcmp(rq->method, "POST") == 0) {
         ok = ok && add_header(headers, "Content-Type: application/octet-stream");
         bad |= curl_easy_setopt(h->curl, CURLOPT_POST, 1L);
         bad |= curl_easy_setopt(h->curl, CURLOPT_POSTFIELDS, rq->body_len > 0 ? rq->body : "");
         bad |= curl_easy_setopt(h->curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)rq->body_len);
+        if (put)
+            bad |= curl_easy_setopt(h->curl, CURLOPT_CUSTOMREQUEST, rq->method);
     } else if (strcmp(rq->method, "GET") != 0) {
         bad |= curl_easy_setopt(h->curl, CURLOPT_CUSTOMREQUEST, rq->method);
     }

@@ -10,10 +10,11 @@
 struct http;
 
 struct http_request {
-    const char *method;  /* "GET", "POST", "DELETE" */
+    const char *method;  /* "GET", "POST", "PUT", "DELETE" */
     const char *path;    /* from the first slash on */
     const char *session; /* token as text, or NULL */
-    const void *body;    /* POST */
+    const char *gate;    /* a link's, as text, or NULL */
+    const void *body;    /* POST, PUT */
     size_t body_len;
     uint64_t from; /* first byte wanted; 0: all of it, and no Range is sent */
 };

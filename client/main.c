@@ -12,22 +12,26 @@
 
 enum { EXIT_DONE = 0, EXIT_REFUSED = 1, EXIT_USAGE = 2 };
 
-static const struct option options[] = {
-    {"ca", required_argument, NULL, 'c'},  {"json", no_argument, NULL, 'j'},
-    {"out", required_argument, NULL, 'o'}, {"help", no_argument, NULL, 'h'},
-    {"version", no_argument, NULL, 'V'},   {NULL, 0, NULL, 0},
-};
+/* Long options: one row each, for all commands; a command's row says which it takes. */
+enum { LONG_CA = 256, LONG_HELP, LONG_VERSION, LONG_FIRST };
 
-/* What is said of the options that some commands take. */
 static const struct {
     unsigned bit;
-    const char *usage;
+    const char *name;
+    const char *value; /* what it is called in help; NULL: takes none */
     const char *help;
-} option_help[] = {
-    {OPT_JSON, " [--json]", "  --json      print JSON\n"},
-    {OPT_OUT, " --out DIR", "  --out DIR   write there\n"},
+} table[] = {
+    {OPT_JSON, "json", NULL, "print JSON"},
+    {OPT_OUT, "out", "DIR", "write there"},
+    {OPT_LINK, "link", NULL, "give recipients outside a link instead of the mail"},
+    {OPT_EXPIRES, "expires", "TIME", "how long links work: 7d, 12h, 30m"},
+    {OPT_RESUME, "resume", NULL, "go on with an unfinished send (all of them without an ID)"},
+    {OPT_DROP, "drop", NULL, "give up an unfinished send"},
+    {OPT_TRACK, "track", NULL, "you compared it: send nothing to them after it changed"},
+    {OPT_UNTRACK, "untrack", NULL, "follow changes again"},
+    {OPT_FORGET, "forget", NULL, "forget what was seen of them, for an account made anew"},
 };
-#define N_OPTION_HELP (sizeof option_help / sizeof *option_help)
+#define N_TABLE (sizeof table / sizeof *table)
 
 static void help_all(FILE *to)
 {
@@ -46,24 +50,28 @@ static void help_all(FILE *to)
 
 static void usage_line(FILE *to, const struct command *c)
 {
-    fprintf(to, "usage: sealpost %s%s%s", c->name, *c->words != '\0' ? " " : "", c->words);
-    for (size_t i = 0; i < N_OPTION_HELP; i++) {
-        if ((c->options & option_help[i].bit) != 0)
-            fputs(option_help[i].usage, to);
+    fprintf(to, "usage: sealpost %s", c->name);
+    for (size_t i = 0; i < N_TABLE; i++) {
+        bool needed = (c->needs & table[i].bit) != 0;
+        if (((c->options | c->needs) & table[i].bit) != 0)
+            fprintf(to, needed ? " --%s%s%s" : " [--%s%s%s]", table[i].name,
+                    table[i].value != NULL ? " " : "",
+                    table[i].value != NULL ? table[i].value : "");
     }
-    fputc('\n', to);
+    fprintf(to, "%s%s\n", *c->words != '\0' ? " " : "", c->words);
 }
 
 static void help_one(const struct command *c)
 {
     usage_line(stdout, c);
     printf("\n%s.\n%s\n", c->help, c->more);
-    for (size_t i = 0; i < N_OPTION_HELP; i++) {
-        if ((c->options & option_help[i].bit) != 0)
-            fputs(option_help[i].help, stdout);
+    for (size_t i = 0; i < N_TABLE; i++) {
+        if (((c->options | c->needs) & table[i].bit) != 0)
+            printf("  --%-8s%-5s %s\n", table[i].name, table[i].value != NULL ? table[i].value : "",
+                   table[i].help);
     }
     if (c->need != NEED_KEYS)
-        fputs("  --ca FILE   trust this certificate authority too (or SEALPOST_CA)\n", stdout);
+        fputs("  --ca      FILE  trust this certificate authority too (or SEALPOST_CA)\n", stdout);
 }
 
 static const struct command *find_command(const char *name)
@@ -85,32 +93,105 @@ static int usage_error(const struct command *c)
 
 struct parsed {
     bool help, version, wrong;
+    const struct command *command;
     struct args args;
 };
 
+static void make_options(struct option out[N_TABLE + 4])
+{
+    size_t n = 0;
+    memset(out, 0, (N_TABLE + 4) * sizeof *out);
+    for (; n < N_TABLE; n++) {
+        out[n].name = table[n].name;
+        out[n].has_arg = table[n].value != NULL ? required_argument : no_argument;
+        out[n].val = LONG_FIRST + (int)n;
+    }
+    out[n++] = (struct option){"ca", required_argument, NULL, LONG_CA};
+    out[n++] = (struct option){"help", no_argument, NULL, LONG_HELP};
+    out[n] = (struct option){"version", no_argument, NULL, LONG_VERSION};
+}
+
+static void take_long(struct parsed *p, int opt)
+{
+    if (opt == LONG_HELP)
+        p->help = true;
+    else if (opt == LONG_VERSION)
+        p->version = true;
+    else if (opt == LONG_CA)
+        p->args.ca = optarg;
+    else
+        p->args.given |= table[opt - LONG_FIRST].bit;
+    if (opt >= LONG_FIRST && table[opt - LONG_FIRST].bit == OPT_OUT)
+        p->args.out = optarg;
+    if (opt >= LONG_FIRST && table[opt - LONG_FIRST].bit == OPT_EXPIRES)
+        p->args.expires = optarg;
+}
+
+/* sendmail's flags: those that mean something here, those that are taken and ignored. */
+static void take_flag(struct parsed *p, int opt)
+{
+    if (opt == 'h')
+        p->help = true;
+    else if (p->command == NULL || p->command->flags == NULL)
+        p->wrong = true;
+    else if (opt == 't')
+        p->args.given |= OPT_HEADER;
+    else if (opt == 'i' || (opt == 'o' && strcmp(optarg, "i") == 0))
+        p->args.given |= OPT_DOTS;
+    else if (opt == 'f' || opt == 'r')
+        p->args.from = optarg;
+    else if (opt == '?' || (opt == 'b' && strcmp(optarg, "m") != 0))
+        p->wrong = true;
+}
+
+static void parse_some(struct parsed *p, int argc, char **argv, const char *flags)
+{
+    struct option longs[N_TABLE + 4];
+    int opt;
+    make_options(longs);
+    while ((opt = getopt_long(argc, argv, flags, longs, NULL)) != -1) {
+        if (opt >= LONG_CA)
+            take_long(p, opt);
+        else
+            take_flag(p, opt);
+    }
+}
+
+/* Options before the command are everybody's; the rest is the command's own. */
 static void parse(int argc, char **argv, struct parsed *p)
 {
-    int opt;
+    const char *slash = strrchr(argv[0], '/');
     memset(p, 0, sizeof *p);
     p->args.ca = getenv("SEALPOST_CA");
-    while ((opt = getopt_long(argc, argv, "h", options, NULL)) != -1) {
-        if (opt == 'h')
-            p->help = true;
-        else if (opt == 'V')
-            p->version = true;
-        else if (opt == 'c')
-            p->args.ca = optarg;
-        else if (opt == 'j')
-            p->args.given |= OPT_JSON;
-        else if (opt == 'o')
-            p->args.given |= OPT_OUT, p->args.out = optarg;
-        else
-            p->wrong = true;
+    if (strcmp(slash != NULL ? slash + 1 : argv[0], "sendmail") == 0) {
+        p->command = find_command("send");
+    } else {
+        parse_some(p, argc, argv, "+h");
+        p->args.words = argv + optind;
+        if (optind == argc)
+            return;
+        p->command = find_command(argv[optind]);
+        argc -= optind;
+        argv += optind;
+        optind = 0; /* anew, behind the command's name */
     }
+    p->args.n = 1; /* there was a word */
+    if (p->command == NULL)
+        return;
+    parse_some(p, argc, argv, p->command->flags != NULL ? p->command->flags : "h");
     if (p->args.ca != NULL && *p->args.ca == '\0')
         p->args.ca = NULL;
     p->args.n = argc - optind;
     p->args.words = argv + optind;
+}
+
+static bool is_good(const struct parsed *p)
+{
+    const struct command *c = p->command;
+    const struct args *a = &p->args;
+    return !p->wrong && a->n >= c->min_words && a->n <= c->max_words &&
+           (a->given & ~(c->options | c->needs | (c->flags != NULL ? OPT_FLAGS : 0))) == 0 &&
+           (c->needs & ~a->given) == 0 && (c->check == NULL || c->check(a));
 }
 
 static int run(const struct command *cmd, const struct args *args)
@@ -137,24 +218,23 @@ int main(int argc, char **argv)
         puts("sealpost " SEALPOST_VERSION);
         return EXIT_DONE;
     }
-    const struct command *cmd = p.args.n > 0 ? find_command(p.args.words[0]) : NULL;
-    if (p.help && (cmd != NULL || p.args.n == 0)) {
-        if (cmd != NULL)
-            help_one(cmd);
-        else
-            help_all(stdout);
+    if (p.help && p.command != NULL) {
+        help_one(p.command);
         return EXIT_DONE;
     }
-    if (p.args.n == 0) {
+    if (p.help && p.args.n == 0) {
+        help_all(stdout);
+        return EXIT_DONE;
+    }
+    if (p.args.n == 0 && p.command == NULL) {
+        if (p.wrong)
+            return usage_error(NULL);
         help_all(stderr);
         return EXIT_USAGE;
     }
-    if (cmd == NULL)
+    if (p.command == NULL)
         fprintf(stderr, "sealpost: there is no command '%s'\n", p.args.words[0]);
-    p.args.n--;
-    p.args.words++;
-    if (cmd == NULL || p.wrong || p.args.n < cmd->min_words || p.args.n > cmd->max_words ||
-        (p.args.given & ~cmd->options) != 0 || ((cmd->options & ~p.args.given) & OPT_OUT) != 0)
-        return usage_error(cmd);
-    return run(cmd, &p.args);
+    if (p.command == NULL || !is_good(&p))
+        return usage_error(p.command);
+    return run(p.command, &p.args);
 }

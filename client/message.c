@@ -9,6 +9,7 @@
 
 #include <inttypes.h>
 #include <sodium.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -20,13 +21,20 @@ static enum sp_err step_failed(const struct message *m, enum sp_err err, const c
 
 enum sp_err message_fetch(struct client *c, const char id[ID_HEX + 1], struct message *m)
 {
+    uint8_t *bytes;
     size_t len;
     memset(m, 0, sizeof *m);
     m->spool.fd = -1;
-    memcpy(m->id, id, sizeof m->id);
-    enum sp_err err = server_message(c->server, id, &m->bytes, &len);
-    if (err != SP_OK)
-        return err;
+    enum sp_err err = server_message(c->server, id, &bytes, &len);
+    return err == SP_OK ? message_take(m, id, bytes, len) : err;
+}
+
+enum sp_err message_take(struct message *m, const char *id, uint8_t *bytes, size_t len)
+{
+    memset(m, 0, sizeof *m);
+    m->spool.fd = -1;
+    m->bytes = bytes;
+    snprintf(m->id, sizeof m->id, "%s", id);
     struct wire_in in = wire_in(m->bytes, len);
     m->envelope_bytes = wire_get_b32(&in, len, &m->envelope_len);
     m->box_bytes = wire_get_b32(&in, len, &m->box_len);
@@ -53,6 +61,8 @@ enum sp_err message_decode(struct message *m)
     if (err != SP_OK)
         return step_failed(m, err, "step 1, decoding the box");
     sodium_bin2hex(id, sizeof id, m->envelope.message_id, ID_SIZE);
+    if (m->id[0] == '\0')
+        memcpy(m->id, id, sizeof m->id);
     /* A server could answer with another message of the same user. */
     if (strcmp(id, m->id) != 0)
         return report_plain(
@@ -60,41 +70,46 @@ enum sp_err message_decode(struct message *m)
     return SP_OK;
 }
 
-/* The chain that has to hold the sender's signing key. Own mail needs no other; a stranger's chain
- * is asked for by address, so that one has to be known here. */
-static enum sp_err sender_chain(struct client *c, struct message *m, struct chain **out)
+/* The chain that has to hold the sender's signing key. What was seen of a user who left still
+ * proves what they signed. */
+static enum sp_err sender_chain(struct client *c, struct message *m, const struct chain **out)
 {
     const uint8_t *user = m->envelope.sender_user_id;
+    const struct contact *who;
     char hex[ID_HEX + 1];
-    *out = NULL;
-    enum sp_err err = chain_by_user(c->state, user, out);
-    if (err == SP_ERR_NOT_FOUND)
-        return report_plain(err,
-                            "message %s: step 2, the sender (user id %s) is not known here: run "
-                            "'sealpost fingerprint ADDRESS' for the sender's address, compare it "
-                            "with them, and try again",
-                            m->id, sodium_bin2hex(hex, sizeof hex, user, ID_SIZE));
+    m->signer.there = true;
+    m->signer.own = memcmp(user, c->keys->user_id, ID_SIZE) == 0;
+    *out = c->own;
+    if (m->signer.own)
+        return SP_OK;
+    enum sp_err err = contacts_get(&c->contacts, c->state, c->server, user, &who);
     if (err != SP_OK)
         return err;
-    err = chain_update(*out, c->state, c->server);
-    return err == SP_OK ? err : step_failed(m, err, "step 2, the sender's sigchain");
+    m->signer.gone = who->gone;
+    *out = who->chain;
+    if (*out == NULL)
+        return report_plain(SP_ERR_NOT_FOUND,
+                            "message %s: step 2, the server has no sigchain of the sender (user "
+                            "id %s): the signature cannot be checked",
+                            m->id, sodium_bin2hex(hex, sizeof hex, user, ID_SIZE));
+    return SP_OK;
 }
 
 static enum sp_err check_sender(struct client *c, struct message *m)
 {
-    struct chain *chain;
+    const struct chain *chain;
     enum sp_err err = sender_chain(c, m, &chain);
-    if (err == SP_OK) {
-        const struct chain_device *d = sigchain_signer(&chain->now, m->envelope.sender_sign_pk);
-        if (d == NULL)
-            err = step_failed(m, SP_ERR_AUTH,
-                              "step 2, the sender's signing key is not on their sigchain");
-        else if (d->revoked)
-            report_note("message %s: signed by a device of %s that is revoked by now", m->id,
-                        chain->address);
-    }
-    chain_free(chain);
-    return err;
+    if (err != SP_OK)
+        return err;
+    const struct chain_device *d = sigchain_signer(&chain->now, m->envelope.sender_sign_pk);
+    if (d == NULL)
+        return step_failed(m, SP_ERR_AUTH,
+                           "step 2, the sender's signing key is not on their sigchain");
+    m->signer.revoked = d->revoked;
+    m->signer.moved = chain_moved(chain);
+    memcpy(m->signer.address, chain->address, sizeof m->signer.address);
+    sigchain_fingerprint(&chain->now, m->signer.fingerprint);
+    return SP_OK;
 }
 
 /* Step 3 before any secret is touched: the box has to be ours. */
@@ -147,6 +162,12 @@ static enum sp_err compare_lengths(struct message *m)
     return SP_OK;
 }
 
+enum sp_err message_manifest(struct message *m, const uint8_t shared_key[KEY_SIZE])
+{
+    enum sp_err err = open_manifest(m, shared_key);
+    return err == SP_OK ? compare_lengths(m) : err;
+}
+
 enum sp_err message_open(struct client *c, struct message *m)
 {
     uint8_t manifest_hash[HASH_SIZE];
@@ -169,9 +190,7 @@ enum sp_err message_open(struct client *c, struct message *m)
         step_failed(m, err, "step 3, opening the box (with the envelope's digest)");
         goto out;
     }
-    err = open_manifest(m, secrets + KEY_SIZE);
-    if (err == SP_OK)
-        err = compare_lengths(m);
+    err = message_manifest(m, secrets + KEY_SIZE);
 out:
     secret_free(secrets);
     return err;
@@ -206,15 +225,15 @@ static enum sp_err check_piece(const struct message *m, struct spool_reader *r, 
     return err;
 }
 
-enum sp_err message_pieces(struct client *c, struct message *m)
+enum sp_err message_pieces(struct message *m, struct state *s, const struct spool_source *from)
 {
     struct spool_reader *r;
     enum sp_err err = spool_reader_new(&r);
     if (err != SP_OK)
         return step_failed(m, err, "step 5, the pieces");
-    err = spool_open(&m->spool, c->state, &m->envelope);
+    err = spool_open(&m->spool, s, &m->envelope);
     for (uint32_t i = 0; err == SP_OK && i < m->manifest.n_pieces; i++) {
-        err = spool_fetch(&m->spool, c->server, m->id, i);
+        err = spool_fetch(&m->spool, from, i);
         if (err == SP_OK)
             err = check_piece(m, r, i);
     }
@@ -222,56 +241,78 @@ enum sp_err message_pieces(struct client *c, struct message *m)
     return err;
 }
 
-/* The two ends of the rejoining: body and current attachment are read, a descriptor is written. */
-struct writing {
+/* The two ends of the rejoining: body and current attachment are read. */
+struct joining {
     const struct message *m;
     struct spool_reader *body, *attachment;
     uint32_t piece; /* that `attachment` stands in; 0: none yet */
-    int fd;
+    enum sp_err (*write)(void *ctx, const uint8_t *bytes, size_t len);
+    void *ctx;
 };
 
 static enum sp_err on_read(void *ctx, uint32_t piece, size_t max, const uint8_t **at, size_t *got)
 {
-    struct writing *w = ctx;
+    struct joining *j = ctx;
     if (piece == 0)
-        return spool_reader_next(w->body, max, at, got);
-    if (piece != w->piece) {
-        const struct message *m = w->m;
+        return spool_reader_next(j->body, max, at, got);
+    if (piece != j->piece) {
+        const struct message *m = j->m;
         enum sp_err err =
-            spool_reader_start(w->attachment, &m->spool, piece, m->manifest.pieces[piece].key);
+            spool_reader_start(j->attachment, &m->spool, piece, m->manifest.pieces[piece].key);
         if (err != SP_OK)
             return err;
-        w->piece = piece;
+        j->piece = piece;
     }
-    return spool_reader_next(w->attachment, max, at, got);
+    return spool_reader_next(j->attachment, max, at, got);
 }
 
 static enum sp_err on_write(void *ctx, const uint8_t *bytes, size_t len)
 {
-    struct writing *w = ctx;
-    return file_write(w->fd, bytes, len);
+    struct joining *j = ctx;
+    return j->write(j->ctx, bytes, len);
+}
+
+enum sp_err message_join(const struct message *m,
+                         enum sp_err (*write)(void *ctx, const uint8_t *bytes, size_t len),
+                         void *ctx)
+{
+    struct joining j = {.m = m, .write = write, .ctx = ctx};
+    const struct join_ends ends = {.read = on_read, .write = on_write, .ctx = &j};
+    enum sp_err err = spool_reader_new(&j.body);
+    if (err == SP_OK)
+        err = spool_reader_new(&j.attachment);
+    if (err == SP_OK)
+        err = spool_reader_start(j.body, &m->spool, 0, m->manifest.pieces[0].key);
+    if (err == SP_OK)
+        err = join_message(&m->manifest, &ends);
+    spool_reader_free(j.body);
+    spool_reader_free(j.attachment);
+    return err;
+}
+
+static enum sp_err to_file(void *ctx, const uint8_t *bytes, size_t len)
+{
+    const int *fd = ctx;
+    return file_write(*fd, bytes, len);
 }
 
 enum sp_err message_write(const struct message *m, int fd, const char *name)
 {
-    struct writing w = {.m = m, .fd = fd};
-    const struct join_ends ends = {.read = on_read, .write = on_write, .ctx = &w};
-    enum sp_err err = spool_reader_new(&w.body);
-    if (err == SP_OK)
-        err = spool_reader_new(&w.attachment);
-    if (err == SP_OK)
-        err = spool_reader_start(w.body, &m->spool, 0, m->manifest.pieces[0].key);
-    if (err == SP_OK)
-        err = join_message(&m->manifest, &ends);
-    spool_reader_free(w.body);
-    spool_reader_free(w.attachment);
+    enum sp_err err = message_join(m, to_file, &fd);
     return err == SP_OK ? err : report_fail(err, "message %s: writing %s", m->id, name);
+}
+
+bool message_stops(enum sp_err err)
+{
+    return err == SP_ERR_SYSTEM || err == SP_ERR_MEMORY || err == SP_ERR_PEER ||
+           err == SP_ERR_DENIED || err == SP_ERR_CRYPTO;
 }
 
 enum sp_err message_read(struct client *c, const char id[ID_HEX + 1], struct message *m)
 {
+    const struct spool_source from = spool_mailbox(c->server, id);
     enum sp_err err = message_fetch(c, id, m);
     if (err == SP_OK)
         err = message_open(c, m);
-    return err == SP_OK ? message_pieces(c, m) : err;
+    return err == SP_OK ? message_pieces(m, c->state, &from) : err;
 }

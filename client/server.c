@@ -284,21 +284,13 @@ enum sp_err server_enroll(struct server *s, const char *code, const uint8_t *roo
     return err == SP_OK ? err : server_refuse(s, err, "enrol");
 }
 
-enum sp_err server_sigchain(struct server *s, const char *address, uint32_t after,
-                            uint8_t user_id[ID_SIZE], uint8_t **wires, size_t *len)
+static enum sp_err get_sigchain(struct server *s, const char *path, uint8_t user_id[ID_SIZE],
+                                uint8_t **wires, size_t *len)
 {
-    char path[64 + 3 * ACCOUNT_MAX_ADDRESS];
     struct gather g = {.max = MAX_CHAIN};
+    struct http_request rq = {.method = "GET", .path = path};
     *wires = NULL;
     *len = 0;
-    char *name = http_escape(address);
-    if (name == NULL)
-        return report_fail(SP_ERR_MEMORY, "sigchain");
-    int n = snprintf(path, sizeof path, "/v1/sigchain/%s?after=%" PRIu32, name, after);
-    free(name);
-    if (n < 0 || (size_t)n >= sizeof path)
-        return report_fail(SP_ERR_LIMIT, "sigchain of %s", address);
-    struct http_request rq = {.method = "GET", .path = path};
     enum sp_err err = call_session(s, &rq, gather_sink, &g, NULL);
     if (err == SP_OK && g.len < ID_SIZE)
         err = SP_ERR_FORMAT;
@@ -311,6 +303,39 @@ enum sp_err server_sigchain(struct server *s, const char *address, uint32_t afte
     memmove(g.bytes, g.bytes + ID_SIZE, *len);
     *wires = g.bytes;
     return SP_OK;
+}
+
+enum sp_err server_sigchain(struct server *s, const char *address, uint32_t after,
+                            uint8_t user_id[ID_SIZE], uint8_t **wires, size_t *len)
+{
+    char path[64 + 3 * ACCOUNT_MAX_ADDRESS];
+    char *name = http_escape(address);
+    *wires = NULL;
+    *len = 0;
+    if (name == NULL)
+        return report_fail(SP_ERR_MEMORY, "sigchain");
+    int n = snprintf(path, sizeof path, "/v1/sigchain/%s?after=%" PRIu32, name, after);
+    free(name);
+    if (n < 0 || (size_t)n >= sizeof path)
+        return report_fail(SP_ERR_LIMIT, "sigchain of %s", address);
+    return get_sigchain(s, path, user_id, wires, len);
+}
+
+enum sp_err server_sigchain_of(struct server *s, const uint8_t user_id[ID_SIZE], uint32_t after,
+                               uint8_t **wires, size_t *len)
+{
+    char path[96], hex[ID_HEX + 1];
+    uint8_t shown[ID_SIZE];
+    snprintf(path, sizeof path, "/v1/sigchain/by-id/%s?after=%" PRIu32,
+             sodium_bin2hex(hex, sizeof hex, user_id, ID_SIZE), after);
+    enum sp_err err = get_sigchain(s, path, shown, wires, len);
+    if (err == SP_OK && memcmp(shown, user_id, ID_SIZE) != 0) {
+        free(*wires);
+        *wires = NULL;
+        return report_plain(SP_ERR_AUTH, "sigchain of user %s: the server shows somebody else's",
+                            hex);
+    }
+    return err;
 }
 
 enum sp_err server_append(struct server *s, const uint8_t *wire, size_t len)

@@ -40,6 +40,9 @@ enum sp_err server_login(struct server *s);
 /* Links above seq after; *wires is free()d by the caller. SP_ERR_NOT_FOUND without a word. */
 enum sp_err server_sigchain(struct server *s, const char *address, uint32_t after,
                             uint8_t user_id[ID_SIZE], uint8_t **wires, size_t *len);
+/* The same by user id. */
+enum sp_err server_sigchain_of(struct server *s, const uint8_t user_id[ID_SIZE], uint32_t after,
+                               uint8_t **wires, size_t *len);
 /* See server_refused for what a failure means. */
 enum sp_err server_append(struct server *s, const uint8_t *wire, size_t len);
 

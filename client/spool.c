@@ -56,16 +56,34 @@ static enum sp_err on_bytes(void *ctx, const uint8_t *bytes, size_t len)
     return err;
 }
 
-enum sp_err spool_fetch(struct spool *sp, struct server *server, const char id[ID_HEX + 1],
-                        uint32_t i)
+static enum sp_err mailbox_piece(const struct spool_source *from, uint32_t i, uint64_t at,
+                                 http_sink sink, void *ctx)
 {
+    return server_piece(from->ctx, from->id, i, at, sink, ctx);
+}
+
+static enum sp_err mailbox_refuse(const struct spool_source *from, enum sp_err err,
+                                  const char *what)
+{
+    return server_refuse(from->ctx, err, what);
+}
+
+struct spool_source spool_mailbox(struct server *server, const char id[ID_HEX + 1])
+{
+    return (struct spool_source){
+        .piece = mailbox_piece, .refuse = mailbox_refuse, .ctx = server, .id = id};
+}
+
+enum sp_err spool_fetch(struct spool *sp, const struct spool_source *from, uint32_t i)
+{
+    const char *id = from->id;
     struct download d = {.sp = sp, .piece = i};
     const struct timespec pause = {.tv_nsec = 300 * 1000 * 1000};
     enum sp_err err = SP_OK;
     for (unsigned try = 0; try < TRIES && d.have < sp->len[i]; try++) {
         if (try > 0)
             nanosleep(&pause, NULL);
-        err = server_piece(server, id, i, d.have, on_bytes, &d);
+        err = from->piece(from, i, d.have, on_bytes, &d);
         if (err != SP_OK && err != SP_ERR_PEER)
             break;
     }
@@ -84,7 +102,7 @@ enum sp_err spool_fetch(struct spool *sp, struct server *server, const char id[I
                             "message %s: step 5, piece %" PRIu32 ": cut short at %" PRIu64
                             " of %" PRIu64 " bytes, three times",
                             id, i, d.have, sp->len[i]);
-    return server_refuse(server, err, "step 5, a piece");
+    return from->refuse(from, err, "step 5, a piece");
 }
 
 static enum sp_err hash_range(const struct spool *sp, uint32_t i, EVP_MD_CTX *md, uint8_t *buffer)

@@ -18,10 +18,19 @@ struct spool {
 enum sp_err spool_open(struct spool *sp, struct state *s, const struct envelope *e);
 void spool_close(struct spool *sp);
 
+/* Where pieces come from: as server_piece and server_refuse have it. */
+struct spool_source {
+    enum sp_err (*piece)(const struct spool_source *from, uint32_t i, uint64_t at, http_sink sink,
+                         void *ctx);
+    enum sp_err (*refuse)(const struct spool_source *from, enum sp_err err, const char *what);
+    void *ctx;
+    const char *id; /* the message's, for errors */
+};
+struct spool_source spool_mailbox(struct server *server, const char id[ID_HEX + 1]);
+
 /* Downloads piece i as a whole; an interrupted download goes on where it stopped, three tries in
  * all. Reported, as step 5. */
-enum sp_err spool_fetch(struct spool *sp, struct server *server, const char id[ID_HEX + 1],
-                        uint32_t i);
+enum sp_err spool_fetch(struct spool *sp, const struct spool_source *from, uint32_t i);
 /* SHA-256 of a whole piece's ciphertext; not reported. */
 enum sp_err spool_hash(const struct spool *sp, uint32_t i, uint8_t out[HASH_SIZE]);
 

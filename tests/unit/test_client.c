@@ -1,6 +1,8 @@
 /* The client's parts that need no server: rejoining, the key file, remembered sigchains, state
  * files, the Maildir. The Makefile's library has no client: its sources are included here. */
+#include "client/addrlist.c"
 #include "client/chain.c"
+#include "client/contacts.c"
 #include "client/file.c"
 #include "client/join.c"
 #include "client/keyfile.c"
@@ -45,6 +47,15 @@ enum sp_err server_sigchain(struct server *s, const char *address, uint32_t afte
     memcpy(*wires, at, left);
     *len = left;
     return SP_OK;
+}
+
+/* By id: of the chain that is shown, or of `kept`, another user's. */
+enum sp_err server_sigchain_of(struct server *s, const uint8_t user_id[ID_SIZE], uint32_t after,
+                               uint8_t **wires, size_t *len)
+{
+    uint8_t shown_id[ID_SIZE];
+    (void)user_id; /* a server that lies answers with whatever it likes */
+    return server_sigchain(s, NULL, after, shown_id, wires, len);
 }
 
 /* A home for each test. */
@@ -455,6 +466,184 @@ static void chains_must_continue_what_was_seen(void **state)
     state_close(s);
 }
 
+static enum sp_err fetch(struct state *s, const uint8_t *user_id, bool *gone, uint32_t *seq)
+{
+    struct contacts all = {.n = 0};
+    const struct contact *who = NULL;
+    enum sp_err err = contacts_get(&all, s, NULL, user_id, &who);
+    *gone = err == SP_OK && who->gone;
+    *seq = err == SP_OK && who->chain != NULL ? who->chain->now.seq : 0;
+    contacts_free(&all);
+    return err;
+}
+
+static void strangers_are_fetched_by_id(void **state)
+{
+    struct state *s;
+    struct signer who = {.user_id = {0}}, again = {.user_id = {0}};
+    uint32_t seq;
+    bool gone;
+    (void)state;
+    assert_int_equal(state_open(false, &s), SP_OK);
+    show_chain(&who, "new@example.org", 1);
+    assert_int_equal(fetch(s, who.user_id, &gone, &seq), SP_OK);
+    assert_int_equal(seq, 2);
+    assert_false(gone);
+    show_chain(&who, "new@example.org", 2);
+    assert_int_equal(fetch(s, who.user_id, &gone, &seq), SP_OK);
+    assert_int_equal(shown.after, 1); /* the newest one known has to come back */
+    assert_int_equal(seq, 3);
+    /* the address is remembered with the id: another user by that name is refused */
+    assert_int_equal(update(s, "NEW@example.org", &seq), SP_OK);
+    show_chain(&again, "new@example.org", 0);
+    assert_int_equal(fetch(s, again.user_id, &gone, &seq), SP_ERR_AUTH);
+    /* and so is somebody else's chain for an id that was asked for */
+    show_chain(&again, "other@example.org", 0);
+    who.user_id[5] ^= 1;
+    assert_int_equal(fetch(s, who.user_id, &gone, &seq), SP_ERR_AUTH);
+    who.user_id[5] ^= 1;
+    assert_int_equal(fetch(s, who.user_id, &gone, &seq), SP_ERR_AUTH);
+    /* backwards by id */
+    show_chain(&who, "new@example.org", 1);
+    assert_int_equal(fetch(s, who.user_id, &gone, &seq), SP_ERR_AUTH);
+    /* gone: what was seen is still there; of a stranger there is nothing */
+    shown.err = SP_ERR_NOT_FOUND;
+    assert_int_equal(fetch(s, who.user_id, &gone, &seq), SP_OK);
+    assert_true(gone);
+    assert_int_equal(seq, 3);
+    assert_int_equal(fetch(s, again.user_id, &gone, &seq), SP_OK);
+    assert_true(gone);
+    assert_int_equal(seq, 0);
+    state_close(s);
+}
+
+static void names_that_a_terminal_would_obey_are_refused(void **state)
+{
+    struct state *s;
+    struct signer who = {.user_id = {0}};
+    uint32_t seq;
+    bool gone;
+    (void)state;
+    assert_int_equal(state_open(false, &s), SP_OK);
+    show_chain(&who,
+               "a\xc2\x9b"
+               "31m@example.org",
+               0);
+    assert_int_equal(fetch(s, who.user_id, &gone, &seq), SP_ERR_FORMAT);
+    state_close(s);
+}
+
+static void tracking_is_remembered(void **state)
+{
+    struct state *s;
+    struct signer who = {.user_id = {0}};
+    struct chain *c;
+    uint32_t seq;
+    (void)state;
+    assert_int_equal(state_open(false, &s), SP_OK);
+    show_chain(&who, "t@example.org", 0);
+    assert_int_equal(update(s, "t@example.org", &seq), SP_OK);
+    assert_int_equal(chain_load(s, "t@example.org", &c), SP_OK);
+    assert_false(c->tracked || chain_moved(c));
+    c->tracked = true;
+    memcpy(c->tracked_head, c->now.head, HASH_SIZE);
+    assert_int_equal(chain_save(c, s), SP_OK);
+    chain_free(c);
+    assert_int_equal(chain_load(s, "t@example.org", &c), SP_OK);
+    assert_true(c->tracked);
+    assert_false(chain_moved(c));
+    chain_free(c);
+    show_chain(&who, "t@example.org", 1);
+    assert_int_equal(update(s, "t@example.org", &seq), SP_OK);
+    assert_int_equal(chain_load(s, "t@example.org", &c), SP_OK);
+    assert_true(chain_moved(c));
+    chain_free(c);
+    state_close(s);
+}
+
+/* Address lists */
+
+struct got {
+    char text[512];
+};
+
+static enum sp_err gather_address(void *ctx, const char *address)
+{
+    struct got *g = ctx;
+    size_t n = strlen(g->text);
+    snprintf(g->text + n, sizeof g->text - n, "%s|", address);
+    return SP_OK;
+}
+
+static void address_lists_are_read_strictly(void **state)
+{
+    static const struct {
+        const char *list, *wanted; /* NULL: refused */
+    } cases[] = {
+        {"a@x.org", "a@x.org|"},
+        {" a@x.org , <b@x.org>,\r\n\tC D <c@x.org>", "a@x.org|b@x.org|c@x.org|"},
+        {"\"Doe, John <evil@x>\" <j@x.org>", "j@x.org|"},
+        {"J. R. \"Bob\" Smith (a (nested \\) one) b@x) <j@x.org> (c)", "j@x.org|"},
+        {"friends: a@x.org, B <b@x.org>; , c@x.org", "a@x.org|b@x.org|c@x.org|"},
+        {"undisclosed-recipients:;", ""},
+        {"", ""},
+        {",, a@x.org,", "a@x.org|"},
+        {"\"a.b\"@x.org", "a.b@x.org|"},
+        {"j\xc3\xbcrgen@b\xc3\xbc"
+         "cher.example",
+         "j\xc3\xbcrgen@b\xc3\xbc"
+         "cher.example|"},
+        {"a . b @ x . org", "a.b@x.org|"},
+        {"=?utf-8?q?a=2C?= <a@x.org>", "a@x.org|"},
+        {"bob", NULL},
+        {"a@x@y", NULL},
+        {"a@x.org b@x.org", NULL},
+        {"a b@x.org", NULL},
+        {"<a@x.org", NULL},
+        {"a@x.org>", NULL},
+        {"<a@x.org> <b@x.org>", NULL},
+        {"<a@x.org> b", NULL},
+        {"<@r.org:a@x.org>", NULL},
+        {"a..b@x.org", NULL},
+        {".a@x.org", NULL},
+        {"a.@x.org", NULL},
+        {"a@x.", NULL},
+        {"a@", NULL},
+        {"@x.org", NULL},
+        {"<>", NULL},
+        {"\"a b\"@x.org", NULL},
+        {"\"\"@x.org", NULL},
+        {"a@[127.0.0.1]", NULL},
+        {"(a@x.org", NULL},
+        {"\"a@x.org", NULL},
+        {"g: a@x.org", NULL},
+        {"g: h: a@x.org;;", NULL},
+        {"a\x01@x.org", NULL},
+        {"a@x.org\xff", NULL},
+        {"((((((((((((((((((a", NULL},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct got g = {.text = ""};
+        enum sp_err err = addrlist_each((const uint8_t *)cases[i].list, strlen(cases[i].list),
+                                        gather_address, &g);
+        if ((err == SP_OK) != (cases[i].wanted != NULL))
+            fail_msg("%s: %s", cases[i].list, sp_err_text(err));
+        if (cases[i].wanted != NULL)
+            assert_string_equal(g.text, cases[i].wanted);
+    }
+    char longest[ADDRLIST_MAX + 8];
+    struct got g = {.text = ""};
+    memset(longest, 'a', sizeof longest);
+    memcpy(longest + ADDRLIST_MAX - 6, "@x.org", 6);
+    assert_int_equal(addrlist_each((const uint8_t *)longest, ADDRLIST_MAX, gather_address, &g),
+                     SP_OK);
+    memset(longest, 'a', sizeof longest);
+    memcpy(longest + ADDRLIST_MAX - 5, "@x.org", 6);
+    assert_int_equal(addrlist_each((const uint8_t *)longest, ADDRLIST_MAX + 1, gather_address, &g),
+                     SP_ERR_LIMIT);
+}
+
 /* State files */
 
 static void state_files_are_closed_and_whole(void **state)
@@ -592,6 +781,11 @@ int main(void)
         cmocka_unit_test(pending_seeds_are_settled_by_the_chain),
         cmocka_unit_test_setup_teardown(chains_are_remembered, make_home, drop_home),
         cmocka_unit_test_setup_teardown(chains_must_continue_what_was_seen, make_home, drop_home),
+        cmocka_unit_test_setup_teardown(strangers_are_fetched_by_id, make_home, drop_home),
+        cmocka_unit_test_setup_teardown(names_that_a_terminal_would_obey_are_refused, make_home,
+                                        drop_home),
+        cmocka_unit_test_setup_teardown(tracking_is_remembered, make_home, drop_home),
+        cmocka_unit_test(address_lists_are_read_strictly),
         cmocka_unit_test_setup_teardown(state_files_are_closed_and_whole, make_home, drop_home),
         cmocka_unit_test(mail_pages_are_strict),
         cmocka_unit_test_setup_teardown(maildir_takes_each_message_once, make_home, drop_home),

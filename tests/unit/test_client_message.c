@@ -1,7 +1,9 @@
 /* Opening a message (FORMAT.md section 5) against a server that is a handful of arrays here: what
  * an honest one gives is rejoined byte for byte, and whatever bit of it is changed, nothing comes
  * out. */
+#include "client/addrlist.c"
 #include "client/chain.c"
+#include "client/contacts.c"
 #include "client/file.c"
 #include "client/join.c"
 #include "client/keyring.c"
@@ -10,6 +12,7 @@
 #include "client/secret.c"
 #include "client/spool.c"
 #include "client/state.c"
+#include "client/trust.c"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -28,6 +31,8 @@ static struct {
     size_t piece_len[N_PIECES];
     uint8_t chain[SIGCHAIN_MAX_WIRE];
     size_t chain_len;
+    uint8_t other[SIGCHAIN_MAX_WIRE]; /* the chain of another user, asked for by id */
+    size_t other_len;
     size_t cut_after;   /* of a piece's bytes, then the connection ends */
     unsigned cuts_left; /* so many times */
     unsigned requests;  /* for pieces */
@@ -86,6 +91,20 @@ enum sp_err server_sigchain(struct server *s, const char *address, uint32_t afte
     *wires = malloc(held.chain_len);
     memcpy(*wires, held.chain, held.chain_len);
     *len = held.chain_len;
+    return SP_OK;
+}
+
+enum sp_err server_sigchain_of(struct server *s, const uint8_t user_id[ID_SIZE], uint32_t after,
+                               uint8_t **wires, size_t *len)
+{
+    (void)s;
+    (void)user_id;
+    assert_int_equal(after, 0);
+    if (held.other_len == 0)
+        return SP_ERR_NOT_FOUND;
+    *wires = malloc(held.other_len);
+    memcpy(*wires, held.other, held.other_len);
+    *len = held.other_len;
     return SP_OK;
 }
 
@@ -238,6 +257,7 @@ static int teardown(void **state)
     (void)state;
     state_each(client.state, "chains", forget, client.state);
     chain_free(client.own);
+    contacts_free(&client.contacts);
     keyring_free(client.keys);
     state_remove(client.state, "lock");
     state_close(client.state);
@@ -383,6 +403,71 @@ static void sent_by_a_user(void **state)
     must_fail();
 }
 
+/* A second user, whose chain the server shows by id. */
+static void make_other(uint8_t user_id[ID_SIZE], uint8_t pk[KEY_SIZE], uint8_t sk[SIGN_SK_SIZE])
+{
+    struct chain_device d = {.revoked = false};
+    const struct chain_signer by = {.device_id = d.id, .sign_sk = sk, .time_ms = 1};
+    randombytes_buf(user_id, ID_SIZE);
+    randombytes_buf(d.id, ID_SIZE);
+    crypto_sign_keypair(pk, sk);
+    memcpy(d.sign_pk, pk, KEY_SIZE);
+    assert_int_equal(
+        sigchain_make_root(user_id, &by, &d, pk, "other@example.org", held.other, &held.other_len),
+        SP_OK);
+}
+
+static void sent_by_somebody_new(void **state)
+{
+    uint8_t user_id[ID_SIZE], pk[KEY_SIZE], sk[SIGN_SK_SIZE];
+    struct message m;
+    char words[TRUST_WORDS];
+    (void)state;
+    make_other(user_id, pk, sk);
+    make_message(user_id, pk, sk);
+    must_be_right();
+    assert_int_equal(message_read(&client, held.id, &m), SP_OK);
+    assert_true(m.signer.there && trust_end_to_end(&m));
+    assert_false(m.signer.own || m.signer.revoked || m.signer.gone || m.signer.moved);
+    assert_string_equal(m.signer.address, "other@example.org");
+    trust_words(&m, words);
+    assert_string_equal(words, "end-to-end, from other@example.org");
+    message_free(&m);
+    contacts_free(&client.contacts);
+    /* the user leaves: what was seen still proves who signed */
+    held.other_len = 0;
+    must_be_right();
+    contacts_free(&client.contacts);
+}
+
+/* One header against a signer; true: nothing to warn of. */
+static bool from_fits(const char *header)
+{
+    struct head h = {.len = strlen(header)};
+    h.text = malloc(h.len + 1);
+    memcpy(h.text, header, h.len);
+    bool good = from_is_signer(&h, "bob@example.org");
+    free(h.text);
+    return good;
+}
+
+static void the_from_field_must_be_the_signers(void **state)
+{
+    (void)state;
+    assert_true(from_fits("To: a@x\r\nFrom: bob@example.org\r\n"));
+    assert_true(from_fits("FROM :\r\n \"Al\" <Bob@Example.ORG>\r\nTo: a@x\r\n"));
+    assert_false(from_fits("From: alice@example.org\r\n"));
+    assert_false(from_fits("From: \"bob@example.org\" <alice@example.org>\r\n"));
+    assert_false(from_fits("From: bob@example.org, alice@example.org\r\n"));
+    assert_false(from_fits("From: bob@example.org\r\nFrom: alice@example.org\r\n"));
+    assert_false(from_fits("From: alice@example.org (bob@example.org)\r\n"));
+    assert_false(from_fits("From: bob@example.org <alice@example.org>\r\n"));
+    assert_false(from_fits("X-From: bob@example.org\r\n"));
+    assert_false(from_fits("To: x\r\n From: bob@example.org\r\n"));
+    assert_false(from_fits("From: [bob@example.org\r\n"));
+    assert_false(from_fits(""));
+}
+
 static void keys_that_are_missing(void **state)
 {
     (void)state;
@@ -408,6 +493,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(bad_tags_are_found_before_output, setup, teardown),
         cmocka_unit_test_setup_teardown(downloads_resume_three_times_at_most, setup, teardown),
         cmocka_unit_test_setup_teardown(sent_by_a_user, setup, teardown),
+        cmocka_unit_test_setup_teardown(sent_by_somebody_new, setup, teardown),
+        cmocka_unit_test(the_from_field_must_be_the_signers),
         cmocka_unit_test_setup_teardown(keys_that_are_missing, setup, teardown),
     };
     if (sodium_init() < 0)
