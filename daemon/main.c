@@ -23,7 +23,17 @@ static const char usage_text[] =
     "  --version, --help\n"
     "Signals: SIGTERM ends it cleanly, SIGHUP reloads the certificate.\n";
 
-enum { OPT_CONFIG = 1, OPT_USER, OPT_CHECK, OPT_SANDBOX, OPT_VERSION, OPT_HELP, OPT_ROLE, OPT_UID };
+enum {
+    OPT_CONFIG = 1,
+    OPT_USER,
+    OPT_CHECK,
+    OPT_SANDBOX,
+    OPT_VERSION,
+    OPT_HELP,
+    OPT_ROLE,
+    OPT_UID,
+    OPT_BREAK
+};
 
 static const struct option options[] = {
     {"config", required_argument, NULL, OPT_CONFIG},
@@ -34,6 +44,9 @@ static const struct option options[] = {
     {"help", no_argument, NULL, OPT_HELP},
     {"role", required_argument, NULL, OPT_ROLE},
     {"uid", required_argument, NULL, OPT_UID},
+#ifdef SEALPOST_TEST
+    {"break", required_argument, NULL, OPT_BREAK},
+#endif
     {NULL, 0, NULL, 0},
 };
 
@@ -62,6 +75,11 @@ static void take_option(struct arguments *a, int opt)
     case OPT_UID:
         a->uid = (unsigned)strtoul(optarg, NULL, 10);
         break;
+#ifdef SEALPOST_TEST
+    case OPT_BREAK:
+        sandbox_break = optarg;
+        break;
+#endif
     case OPT_SANDBOX:
         policy_print(stdout);
         a->exit_status = 0;

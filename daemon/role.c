@@ -86,6 +86,14 @@ static enum sp_err on_status(void *ctx, struct ipc_peer *peer, struct ipc_frame 
     static uint8_t buf[16384];
     struct role *role = ctx;
     struct wire_out pairs = wire_out(buf, sizeof(buf));
+    struct sandbox_layers layers;
+    sandbox_layers(&layers);
+    char abi[16];
+    snprintf(abi, sizeof(abi), "%d", layers.landlock_abi);
+    wire_put_str(&pairs, "landlock_abi");
+    wire_put_str(&pairs, abi);
+    wire_put_str(&pairs, "mdwe");
+    wire_put_str(&pairs, layers.mdwe ? "yes" : "no");
     if (role->ops->status != NULL)
         role->ops->status(role, &pairs);
     return ipc_peer_send(peer, CT_STATUS_REPLY, frame->id, &pairs, -1);

@@ -3,6 +3,7 @@
  * alone. */
 #include "daemon/supervisor.h"
 #include "daemon/messages.h"
+#include "sandbox/sandbox.h"
 
 #include <fcntl.h>
 #include <linux/sched.h>
@@ -135,9 +136,16 @@ static void become(struct supervisor *s, const struct fd_map *map, enum role_id 
         if (dup2(high[i], map->at[i].to) < 0)
             _exit(71);
     snprintf(uid, sizeof(uid), "%u", (unsigned)s->uid[r]);
-    const char *argv[] = {"sealpostd", "--role", all_roles[r]->name,
-                          "--uid",     uid,      s->user_mode ? "--user-mode" : NULL,
-                          NULL};
+    const char *argv[10] = {"sealpostd", "--role", all_roles[r]->name, "--uid", uid};
+    size_t n = 5;
+    if (s->user_mode)
+        argv[n++] = "--user-mode";
+#ifdef SEALPOST_TEST
+    if (sandbox_break != NULL) {
+        argv[n++] = "--break";
+        argv[n++] = sandbox_break;
+    }
+#endif
     char *envp[] = {NULL};
     execve("/proc/self/exe", (char *const *)(uintptr_t)argv, envp);
     _exit(72);

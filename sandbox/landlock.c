@@ -101,6 +101,13 @@ int landlock_abi(void)
     return (int)syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
 }
 
+static int in_force; /* set once */
+
+int landlock_in_force(void)
+{
+    return in_force;
+}
+
 enum sp_err step_landlock(const struct policy *row, const struct cage *cage)
 {
     int abi = landlock_abi();
@@ -125,5 +132,9 @@ enum sp_err step_landlock(const struct policy *row, const struct cage *cage)
     int why = errno;
     close(set);
     errno = why;
-    return err == SP_OK ? check(row) : err;
+    if (err == SP_OK)
+        err = check(row);
+    if (err == SP_OK)
+        in_force = abi;
+    return err;
 }

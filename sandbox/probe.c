@@ -1,6 +1,6 @@
 /* Test build only: tries, from inside a cage, what a taken-over process would try. An action is one
  * raw system call, so that a denial is that call's own. */
-#include "sandbox/sandbox.h"
+#include "sandbox/policy.h"
 
 #ifdef SEALPOST_TEST
 
@@ -23,6 +23,28 @@
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
+
+const char *sandbox_break;
+
+/* Some layers are there before their step: what the step would have seen to is done the other way.
+ */
+bool sandbox_breaks(const struct policy *row, const char *step)
+{
+    struct rlimit core;
+    if (sandbox_break == NULL || strcmp(sandbox_break, step) != 0)
+        return false;
+    if (strcmp(step, "root directory") == 0 && row->root == ROOT_DATA)
+        return false; /* it would not find its data */
+    if (strcmp(step, "descriptors") == 0 && open("/etc/passwd", O_RDONLY) < 0)
+        return false;
+    if (strcmp(step, "dumpable") == 0 && prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) != 0)
+        return false;
+    if (strcmp(step, "resource limits") == 0 && getrlimit(RLIMIT_CORE, &core) == 0) {
+        core.rlim_cur = core.rlim_max;
+        return setrlimit(RLIMIT_CORE, &core) == 0;
+    }
+    return true;
+}
 
 #define P(at) ((long)(intptr_t)(at))
 

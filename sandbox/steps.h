@@ -28,6 +28,8 @@ const char *step_name(size_t i);
 
 /* The ABI of this kernel's Landlock; negative: there is none, errno says why. */
 int landlock_abi(void);
+/* That of the rules this process is under; 0: none were put on. */
+int landlock_in_force(void);
 /* Whether this process has MDWE. */
 bool mdwe_on(void);
 

@@ -2,6 +2,7 @@
  * may. */
 #include "daemon/audit/log.h"
 #include "daemon/config.h"
+#include "daemon/control/check.h"
 #include "daemon/control/ctl.h"
 #include "daemon/messages.h"
 
@@ -22,6 +23,8 @@ static const char usage_text[] =
     "  alias list\n"
     "  alias remove ALIAS\n"
     "  status                     what each role says of itself\n"
+    "  check [--all]              looks at the running tree and its host, layer by layer; --all:\n"
+    "                             shows what is in order too; exit 1: a finding\n"
     "  audit verify [FILE] [--key HEX]\n"
     "                             checks the audit log, from its first line; --key: the first\n"
     "                             public key, as it was noted elsewhere\n"
@@ -32,7 +35,7 @@ static const char usage_text[] =
 
 struct options {
     const char *config_path, *key;
-    bool json;
+    bool json, all;
     struct config *config;
 };
 
@@ -128,6 +131,13 @@ static int verify_audit(const struct options *o, char **args, size_t n)
     return 0;
 }
 
+static int run_check(const struct options *o, char **args, size_t n)
+{
+    (void)args;
+    (void)n;
+    return check_run(o->config, o->all, o->json);
+}
+
 static const struct verb {
     const char *noun, *verb; /* verb NULL: the noun alone */
     size_t min, max;         /* words with these two */
@@ -137,6 +147,7 @@ static const struct verb {
     {"user", "remove", 3, 3, ask_store}, {"alias", "add", 4, 500, ask_store},
     {"alias", "list", 2, 2, ask_store},  {"alias", "remove", 3, 3, ask_store},
     {"status", NULL, 1, 1, ask_status},  {"audit", "verify", 2, 3, verify_audit},
+    {"check", NULL, 1, 1, run_check},
 };
 
 static const struct verb *find_verb(char **args, size_t n)
@@ -158,10 +169,13 @@ static int usage(FILE *out, int status)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {
-        {"config", required_argument, NULL, 'c'}, {"key", required_argument, NULL, 'k'},
-        {"json", no_argument, NULL, 'j'},         {"help", no_argument, NULL, 'h'},
-        {"version", no_argument, NULL, 'v'},      {NULL, 0, NULL, 0}};
+    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
+                                            {"key", required_argument, NULL, 'k'},
+                                            {"json", no_argument, NULL, 'j'},
+                                            {"all", no_argument, NULL, 'a'},
+                                            {"help", no_argument, NULL, 'h'},
+                                            {"version", no_argument, NULL, 'v'},
+                                            {NULL, 0, NULL, 0}};
     struct options o = {.config_path = "/etc/sealpost/sealpost.conf"};
     int opt;
     while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -171,6 +185,8 @@ int main(int argc, char **argv)
             o.key = optarg;
         else if (opt == 'j')
             o.json = true;
+        else if (opt == 'a')
+            o.all = true;
         else if (opt == 'h')
             return usage(stdout, 0);
         else if (opt == 'v')

@@ -85,7 +85,7 @@ class Client:
 class Tree:
     """A running sealpostd. mode: "root" (each role its own uid) or "user" (an ordinary user)."""
 
-    def __init__(self, mode, test_build=False, settings=None, openers=()):
+    def __init__(self, mode, test_build=False, settings=None, arguments=()):
         self.mode = mode
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="sealpost-", dir="/var/tmp"))
         self.binary = program("test/sealpostd" if test_build else "sealpostd", mode)
@@ -95,6 +95,7 @@ class Tree:
         self.config = self.dir / "sealpost.conf"
         self.process, self.stderr = None, self.dir / "stderr"
         self.extra = settings or {}
+        self.arguments = list(arguments)
         self.clients = 0
         self.write_config()
         if mode == "user" and os.geteuid() == 0:
@@ -138,7 +139,7 @@ class Tree:
     # --- life ---
 
     def start(self, wait=True):
-        args = [self.binary, "--config", self.config]
+        args = [self.binary, "--config", self.config, *self.arguments]
         who = {}
         if self.mode == "user":
             args.append("--user-mode")

@@ -1,0 +1,198 @@
+/* `sealpostctl check`. Trusts the kernel, and the supervisor about which process is which role; the
+ * roles themselves are what is examined. */
+#include "daemon/control/check.h"
+#include "daemon/messages.h"
+#include "daemon/role.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <pwd.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define COLUMNS     5u
+#define MAX_FORKED  16 /* sessions or deliveries that are looked at */
+#define MAX_PROCESS (1 << 22)
+
+/* The order of enum role_id, which uid_base counts in. */
+static const char *const role_names[ROLE_COUNT] = {
+    [ROLE_SMTP] = "smtp",     [ROLE_SEALER] = "sealer",     [ROLE_STORE] = "store",
+    [ROLE_KEEPER] = "keeper", [ROLE_WEB] = "web",           [ROLE_AUDIT] = "audit",
+    [ROLE_RELAY] = "relay",   [ROLE_RESOLVER] = "resolver",
+};
+
+static void add_cells(struct table *t, const char *const cells[COLUMNS])
+{
+    char **grown = realloc(t->cell, (t->rows + 1) * COLUMNS * sizeof(*grown));
+    if (grown == NULL)
+        abort();
+    t->cell = grown;
+    t->columns = COLUMNS;
+    for (size_t i = 0; i < COLUMNS; i++)
+        if ((t->cell[t->rows * COLUMNS + i] = strdup(cells[i])) == NULL)
+            abort();
+    t->rows++;
+}
+
+void report_row(struct report *r, const char *where, const char *layer, const char *advice,
+                const char *found, ...)
+{
+    char text[512];
+    va_list args;
+    va_start(args, found);
+    vsnprintf(text, sizeof(text), found, args);
+    va_end(args);
+    if (advice != NULL)
+        r->findings++;
+    if (advice != NULL || r->all)
+        add_cells(&r->table, (const char *const[]){where, layer, advice != NULL ? "FINDING" : "ok",
+                                                   text, advice != NULL ? advice : ""});
+}
+
+bool proc_read(pid_t pid, const char *name, char *out, size_t cap)
+{
+    char path[128];
+    if (pid > 0)
+        snprintf(path, sizeof(path), "/proc/%d/%s", (int)pid, name);
+    else
+        snprintf(path, sizeof(path), "%s", name);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    size_t len = 0;
+    ssize_t n = fd >= 0 ? 1 : -1;
+    while (n > 0 && len < cap - 1) {
+        n = read(fd, out + len, cap - 1 - len);
+        len += n > 0 ? (size_t)n : 0;
+    }
+    if (fd >= 0)
+        close(fd);
+    out[len] = '\0';
+    return n >= 0;
+}
+
+void proc_field(const char *text, const char *key, char *out, size_t cap)
+{
+    size_t len = strlen(key);
+    out[0] = '\0';
+    for (const char *line = text; line != NULL && *line != '\0';
+         line = strchr(line, '\n') != NULL ? strchr(line, '\n') + 1 : NULL) {
+        if (strncmp(line, key, len) != 0 || line[len] != ':')
+            continue;
+        line += len + 1;
+        line += strspn(line, "\t ");
+        snprintf(out, cap, "%.*s", (int)strcspn(line, "\n"), line);
+        for (char *at = out; (at = strchr(at, '\t')) != NULL;)
+            *at = ' ';
+        return;
+    }
+}
+
+/* The value that a role gave under this name; NULL: none. */
+static const char *said(const struct table *status, const char *role, const char *name)
+{
+    for (size_t row = 1; row < status->rows; row++) {
+        char **cell = &status->cell[row * status->columns];
+        if (strcmp(cell[0], role) == 0 && strcmp(cell[1], name) == 0)
+            return cell[2];
+    }
+    return NULL;
+}
+
+static uid_t role_uid(const struct config *c, int r, bool user_mode)
+{
+    char name[32];
+    snprintf(name, sizeof(name), "sealpost-%s", role_names[r]);
+    if (user_mode)
+        return geteuid();
+    const struct passwd *pw = c->uid_base == 0 ? getpwnam(name) : NULL;
+    return pw != NULL ? pw->pw_uid : (uid_t)(c->uid_base + (unsigned)r);
+}
+
+static void check_forked(struct report *r, const struct subject *parent, const char *row)
+{
+    char list[4096], name[64];
+    snprintf(name, sizeof(name), "task/%d/children", (int)parent->pid);
+    if (!proc_read(parent->pid, name, list, sizeof(list)))
+        return;
+    char *at = list;
+    for (int i = 0; i < MAX_FORKED; i++) {
+        long pid = strtol(at, &at, 10);
+        if (pid <= 0)
+            return;
+        struct subject s = *parent;
+        s.name = row;
+        s.row = policy_row(row);
+        s.pid = (pid_t)pid;
+        s.landlock = s.mdwe = NULL;
+        check_process(r, &s);
+    }
+}
+
+static void check_role(struct report *r, const struct config *c, const struct table *status,
+                       int role, bool user_mode)
+{
+    const char *name = role_names[role], *pid = said(status, name, "pid");
+    long n = pid != NULL ? strtol(pid, NULL, 10) : 0;
+    char text[4096], ppid[16];
+    if (n <= 0 || n > MAX_PROCESS || !proc_read((pid_t)n, "status", text, sizeof(text))) {
+        report_row(r, name, "process", "see `sealpostctl status` and the service's log",
+                   "it does not run, or cannot be seen");
+        return;
+    }
+    proc_field(text, "PPid", ppid, sizeof(ppid));
+    struct subject s = {.name = name,
+                        .row = policy_row(name),
+                        .config = c,
+                        .pid = (pid_t)n,
+                        .supervisor = (pid_t)strtol(ppid, NULL, 10),
+                        .user_mode = user_mode,
+                        .uid = role_uid(c, role, user_mode),
+                        .landlock = said(status, name, "landlock_abi"),
+                        .mdwe = said(status, name, "mdwe")};
+    check_process(r, &s);
+    if (role == ROLE_SMTP)
+        check_forked(r, &s, "session");
+    if (role == ROLE_RELAY)
+        check_forked(r, &s, "delivery");
+}
+
+/* A tree in user mode lives in a user namespace that maps one uid alone. */
+static bool in_user_mode(const struct table *status)
+{
+    char map[4096];
+    const char *pid = said(status, "audit", "pid");
+    if (geteuid() != 0)
+        return true;
+    return pid != NULL && proc_read((pid_t)strtol(pid, NULL, 10), "uid_map", map, sizeof(map)) &&
+           strstr(map, "4294967295") == NULL;
+}
+
+int check_run(const struct config *config, bool all, bool json)
+{
+    static const char *const headings[COLUMNS] = {"where", "layer", "result", "found",
+                                                  "what to do"};
+    struct report r = {.all = all};
+    struct answer status;
+    if (ctl_ask(config->control, CC_STATUS, NULL, 0, &status) != SP_OK)
+        return 1;
+    bool user_mode = in_user_mode(&status.table);
+    add_cells(&r.table, headings);
+    if (geteuid() != 0)
+        report_row(&r, "sealpostctl", "view", "run it as root",
+                   "an ordinary user cannot look into the tree's processes");
+    for (int role = 0; role < ROLE_COUNT; role++)
+        check_role(&r, config, &status.table, role, user_mode);
+    check_host(&r, config);
+    if (json)
+        table_print_json(&r.table, stdout);
+    else if (r.table.rows > 1)
+        table_print(&r.table, stdout);
+    if (!json)
+        printf("%s%u finding%s\n", r.table.rows > 1 ? "\n" : "", r.findings,
+               r.findings == 1 ? "" : "s");
+    struct answer shown = {.table = r.table};
+    answer_free(&shown);
+    answer_free(&status);
+    return r.findings == 0 ? 0 : 1;
+}

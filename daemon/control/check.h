@@ -1,0 +1,53 @@
+#ifndef SEALPOST_CHECK_H
+#define SEALPOST_CHECK_H
+/*
+ * `sealpostctl check`: the running tree and its host, looked at from outside. What can be read off
+ * the kernel is read there; only what it does not show (Landlock) is taken from the roles
+ * themselves.
+ *
+ *   check.c       the verb, the report          check_process.c  one process of the tree
+ *   check_fds.c   its open descriptors          check_filter.c   its system call filters
+ *   check_host.c  kernel, memory, files, certificate, clock
+ */
+#include "daemon/config.h"
+#include "daemon/control/ctl.h"
+#include "sandbox/policy.h"
+
+#include <sys/types.h>
+
+struct report {
+    struct table table; /* where, layer, result, found, what to do */
+    unsigned findings;
+    bool all; /* rows that are in order as well */
+};
+
+/* What was looked at is in order (advice NULL), or is a finding with what to do about it. found
+ * says what is there. printf-like: advice is a constant. */
+void report_row(struct report *r, const char *where, const char *layer, const char *advice,
+                const char *found, ...) __attribute__((format(printf, 5, 6)));
+
+/* A process of the tree, and what it must be. */
+struct subject {
+    const char *name; /* of its row, or "supervisor" */
+    const struct policy *row;
+    const struct config *config;
+    pid_t pid, supervisor;
+    bool user_mode;
+    uid_t uid;
+    const char *landlock, *mdwe; /* as it said; NULL: it was not asked (forked processes) */
+};
+
+/* Prints the report; the exit status. all: what is in order too. */
+int check_run(const struct config *config, bool all, bool json);
+
+void check_process(struct report *r, const struct subject *s);
+void check_descriptors(struct report *r, const struct subject *s);
+void check_filters(struct report *r, const struct subject *s);
+void check_host(struct report *r, const struct config *config);
+
+/* Reads a file of /proc/PID (or a path, pid 0) as text; false: it cannot be read. */
+bool proc_read(pid_t pid, const char *name, char *out, size_t cap);
+/* The value of "KEY:\tVALUE" in a text like /proc/PID/status; tabs become spaces. "" if none. */
+void proc_field(const char *text, const char *key, char *out, size_t cap);
+
+#endif

@@ -1,0 +1,81 @@
+/* The system call filters of a process, read back from the kernel and compared with what this very
+ * version builds: ptrace(2) stops the process for a moment, and the kernel gives the program as it
+ * was installed. */
+#include "daemon/control/check.h"
+#include "sandbox/sandbox.h"
+
+#include <errno.h>
+#include <linux/filter.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ptrace.h>
+#include <sys/wait.h>
+
+#ifndef PTRACE_SECCOMP_GET_FILTER
+#define PTRACE_SECCOMP_GET_FILTER 0x420c
+#endif
+#define MAX_INSTRUCTIONS 4096
+#define RESTART                                                                                    \
+    "restart the appliance; if it comes back, compare versions of sealpostd and libseccomp"
+
+/* How many instructions, -1 with errno; out holds MAX_INSTRUCTIONS. index 0: installed first. */
+static long read_filter(pid_t pid, unsigned long index, struct sock_filter *out)
+{
+    int status;
+    long n = -1;
+    if (ptrace(PTRACE_SEIZE, pid, NULL, NULL) != 0)
+        return -1;
+    if (ptrace(PTRACE_INTERRUPT, pid, NULL, NULL) == 0 && waitpid(pid, &status, __WALL) == pid)
+        n = ptrace(PTRACE_SECCOMP_GET_FILTER, pid, (void *)index, NULL);
+    if (n > 0 && n <= MAX_INSTRUCTIONS)
+        n = ptrace(PTRACE_SECCOMP_GET_FILTER, pid, (void *)index, out);
+    int why = errno;
+    ptrace(PTRACE_DETACH, pid, NULL, NULL);
+    errno = why;
+    return n;
+}
+
+static void compare(struct report *r, const struct subject *s, const struct policy *row,
+                    unsigned long index)
+{
+    static struct sock_filter got[MAX_INSTRUCTIONS];
+    struct sock_fprog want;
+    long n = read_filter(s->pid, index, got);
+    if (n < 0) {
+        bool hidden = errno == EACCES || errno == EPERM || errno == EINVAL;
+        report_row(r, s->name, "system call filter",
+                   errno == ENOENT ? RESTART
+                   : hidden        ? NULL
+                                   : RESTART,
+                   "filter %lu: %s", index,
+                   hidden ? "the kernel does not let it be read back" : strerror(errno));
+        return;
+    }
+    if (sandbox_compile(row, &want) != SP_OK)
+        return;
+    bool same = n == want.len && memcmp(got, want.filter, (size_t)n * sizeof(*got)) == 0;
+    report_row(r, s->name, "system call filter", same ? NULL : RESTART,
+               same ? "%ld instructions, as built for %s" : "%ld instructions, not those of %s", n,
+               row->name);
+    free(want.filter);
+}
+
+void check_filters(struct report *r, const struct subject *s)
+{
+    char status[8192], mode[16], count[16], want[16];
+    bool forked = s->row->parent != NULL;
+    if (!proc_read(s->pid, "status", status, sizeof(status)))
+        return;
+    proc_field(status, "Seccomp", mode, sizeof(mode));
+    proc_field(status, "Seccomp_filters", count, sizeof(count));
+    snprintf(want, sizeof(want), "%d", forked ? 3 : 2); /* the supervisor's, the role's, its own */
+    bool right = strcmp(mode, "2") == 0 && strcmp(count, want) == 0;
+    report_row(r, s->name, "system call filter", right ? NULL : RESTART, "mode %s, %s filters",
+               mode, count);
+    if (!right)
+        return;
+    compare(r, s, policy_row("supervisor"), 0);
+    compare(r, s, forked ? policy_row(s->row->parent) : s->row, 1);
+    if (forked)
+        compare(r, s, s->row, 2);
+}

@@ -1,0 +1,169 @@
+/* What the tree stands on: the kernel's settings, swap, files and their owners, the certificate,
+ * the clock. */
+#include "daemon/control/check.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <openssl/pem.h>
+#include <openssl/x509v3.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/timex.h>
+#include <time.h>
+#include <unistd.h>
+
+#define HOST      "host"
+#define SOON_DAYS 14
+#define DAY       86400
+
+static const struct {
+    const char *path;
+    long least, most;
+    const char *advice;
+} settings[] = {
+    {"kernel/kptr_restrict", 1, 2, "sysctl kernel.kptr_restrict=2"},
+    {"kernel/dmesg_restrict", 1, 1, "sysctl kernel.dmesg_restrict=1"},
+    {"kernel/unprivileged_bpf_disabled", 1, 2, "sysctl kernel.unprivileged_bpf_disabled=1"},
+    {"kernel/yama/ptrace_scope", 1, 3, "sysctl kernel.yama.ptrace_scope=2 (a kernel with Yama)"},
+    {"kernel/randomize_va_space", 2, 2, "sysctl kernel.randomize_va_space=2"},
+    {"fs/suid_dumpable", 0, 0, "sysctl fs.suid_dumpable=0"},
+    {"fs/protected_symlinks", 1, 1, "sysctl fs.protected_symlinks=1"},
+    {"fs/protected_hardlinks", 1, 1, "sysctl fs.protected_hardlinks=1"},
+};
+
+static void check_settings(struct report *r)
+{
+    for (size_t i = 0; i < sizeof(settings) / sizeof(settings[0]); i++) {
+        char path[128], text[64];
+        snprintf(path, sizeof(path), "/proc/sys/%s", settings[i].path);
+        bool there = proc_read(0, path, text, sizeof(text)) && text[0] != '\0';
+        long value = there ? strtol(text, NULL, 10) : -1;
+        bool right = there && value >= settings[i].least && value <= settings[i].most;
+        report_row(r, HOST, "kernel", right ? NULL : settings[i].advice,
+                   there ? "%s is %ld" : "%s: this kernel does not have it", settings[i].path,
+                   value);
+    }
+}
+
+static void check_memory(struct report *r, const struct config *c)
+{
+    char text[4096], pattern[256];
+    proc_read(0, "/proc/swaps", text, sizeof(text));
+    const char *second = strchr(text, '\n');
+    bool swap = second != NULL && second[1] != '\0';
+    report_row(r, HOST, "swap",
+               swap ? "turn it off (swapoff -a), or encrypt it with a key of each boot" : NULL,
+               swap ? "in use: %.*s" : "none%.*s", swap ? (int)strcspn(second + 1, " \t") : 0,
+               swap ? second + 1 : "");
+    proc_read(0, "/proc/sys/kernel/core_pattern", pattern, sizeof(pattern));
+    pattern[strcspn(pattern, "\n")] = '\0';
+    report_row(r, HOST, "core dumps", NULL, "pattern \"%s\"; roles make none", pattern);
+    long fd = syscall(SYS_memfd_secret, 0);
+    bool demanded = c->memory_lock == LOCK_SECRETMEM;
+    report_row(r, HOST, "secretmem",
+               fd < 0 && demanded ? "boot with secretmem.enable=1 (Linux before 6.5)" : NULL,
+               fd >= 0 ? "memfd_secret works" : "memfd_secret does not: %s", strerror(errno));
+    if (fd >= 0)
+        close((int)fd);
+}
+
+/* A path and what others may do with it. forbidden: mode bits that must not be there. */
+static void check_path(struct report *r, const char *path, mode_t forbidden, bool needed,
+                       const char *advice)
+{
+    struct stat st;
+    if (lstat(path, &st) != 0) {
+        if (needed)
+            report_row(r, HOST, "files", "start the appliance once, or put it there", "%s: %s",
+                       path, strerror(errno));
+        return;
+    }
+    bool link = S_ISLNK(st.st_mode), open = (st.st_mode & forbidden) != 0 && !link;
+    report_row(r, HOST, "files", open ? advice : NULL, "%s is %o, uid %u", path,
+               (unsigned)(st.st_mode & 07777), st.st_uid);
+}
+
+static void check_files(struct report *r, const struct config *c)
+{
+    static const struct {
+        const char *name;
+        mode_t forbidden;
+        bool needed;
+    } state[] = {{"data", 077, true},
+                 {"empty", 0222, true},
+                 {"audit.key", 077, true},
+                 {"keeper.key", 077, false},
+                 {"slots", 077, false}};
+    char path[PATH_MAX];
+    check_path(r, c->state, 022, true, "chmod go-w: others may not write there");
+    for (size_t i = 0; i < sizeof(state) / sizeof(state[0]); i++) {
+        snprintf(path, sizeof(path), "%s/%s", c->state, state[i].name);
+        check_path(r, path, state[i].forbidden, state[i].needed,
+                   "chmod: its owner alone may have it (empty: nobody may write)");
+    }
+    check_path(r, c->audit_log, 077, true, "chmod 600");
+    check_path(r, c->control, 077, true, "chmod 600");
+    if (c->tls_key != NULL)
+        check_path(r, c->tls_key, 077, true, "chmod 600: it is the appliance's identity");
+    for (size_t i = 0; i < c->dkim_key.count; i++)
+        check_path(r, c->dkim_key.item[i], 077, true, "chmod 600");
+    if (c->smarthost_auth != NULL)
+        check_path(r, c->smarthost_auth, 077, true, "chmod 600");
+}
+
+static void check_dates(struct report *r, X509 *cert, const struct config *c)
+{
+    int days = 0, seconds = 0;
+    if (ASN1_TIME_diff(&days, &seconds, NULL, X509_get0_notAfter(cert)) != 1)
+        return;
+    bool over = days < 0 || seconds < 0, soon = days < SOON_DAYS;
+    report_row(r, HOST, "certificate",
+               over || soon ? "renew it, then SIGHUP (systemctl reload sealpost)" : NULL,
+               over ? "expired %d days ago" : "good for %d days", over ? -days : days);
+    if (ASN1_TIME_diff(&days, &seconds, X509_get0_notBefore(cert), NULL) == 1 &&
+        (days < 0 || seconds < 0))
+        report_row(r, HOST, "certificate", "is the clock right?", "not good yet");
+    bool names = X509_check_host(cert, c->hostname, 0, 0, NULL) == 1;
+    report_row(r, HOST, "certificate", names ? NULL : "get one for the host name: clients check it",
+               names ? "is for %s" : "is not for %s", c->hostname);
+}
+
+static void check_certificate(struct report *r, const struct config *c)
+{
+    char path[PATH_MAX];
+    if (c->tls_certificate != NULL)
+        snprintf(path, sizeof(path), "%s", c->tls_certificate);
+    else
+        snprintf(path, sizeof(path), "%s/self-signed.pem", c->state);
+    FILE *file = fopen(path, "re");
+    X509 *cert = file != NULL ? PEM_read_X509(file, NULL, NULL, NULL) : NULL;
+    if (file != NULL)
+        fclose(file);
+    if (cert == NULL)
+        report_row(r, HOST, "certificate", "put it there, in PEM form", "%s cannot be read", path);
+    else
+        check_dates(r, cert, c);
+    X509_free(cert);
+}
+
+static void check_clock(struct report *r)
+{
+    struct timex t = {0};
+    int state = adjtimex(&t);
+    bool kept = state >= 0 && state != TIME_ERROR && (t.status & STA_UNSYNC) == 0;
+    report_row(r, HOST, "clock",
+               kept ? NULL : "run a time service (systemd-timesyncd, chrony): links expire by it",
+               kept ? "synchronised" : "nothing keeps it right");
+}
+
+void check_host(struct report *r, const struct config *config)
+{
+    check_settings(r);
+    check_memory(r, config);
+    check_files(r, config);
+    check_certificate(r, config);
+    check_clock(r);
+}

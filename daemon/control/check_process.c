@@ -1,0 +1,196 @@
+/* One process of the tree: identity, privilege, namespaces, root directory, memory. */
+#include "daemon/control/check.h"
+
+#include <limits.h>
+#include <sched.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define NOT_ITSELF  "restart the appliance; if it comes back, this process may have been taken over"
+#define NOT_THE_BIN "the program was replaced since the start: restart the appliance"
+
+/* A field of /proc/PID/status that must have this value. */
+static void expect(struct report *r, const struct subject *s, const char *status, const char *key,
+                   const char *layer, const char *want)
+{
+    char got[128];
+    proc_field(status, key, got, sizeof(got));
+    size_t len = strlen(got);
+    while (len > 0 && got[len - 1] == ' ')
+        got[--len] = '\0';
+    bool right = strcmp(got, want) == 0;
+    report_row(r, s->name, layer, right ? NULL : NOT_ITSELF, right ? "%s %s" : "%s %s, not %s", key,
+               got[0] != '\0' ? got : "none", want[0] != '\0' ? want : "none");
+}
+
+static void check_identity(struct report *r, const struct subject *s, const char *status)
+{
+    char ids[64], caps[32];
+    snprintf(ids, sizeof(ids), "%u %u %u %u", s->uid, s->uid, s->uid, s->uid);
+    uint64_t kept = s->user_mode ? 0 : s->row->caps;
+    if (s->row->parent != NULL && !s->user_mode)
+        kept = policy_row(s->row->parent)->caps;
+    snprintf(caps, sizeof(caps), "%016llx", (unsigned long long)kept);
+    expect(r, s, status, "Uid", "groups and uid", ids);
+    if (!s->user_mode) {
+        expect(r, s, status, "Gid", "groups and uid", ids);
+        expect(r, s, status, "Groups", "groups and uid", "");
+    }
+    expect(r, s, status, "CapEff", "capabilities", caps);
+    expect(r, s, status, "CapPrm", "capabilities", caps);
+    expect(r, s, status, "CapBnd", "capabilities", caps);
+    expect(r, s, status, "CapInh", "capabilities", "0000000000000000");
+    expect(r, s, status, "CapAmb", "capabilities", "0000000000000000");
+    expect(r, s, status, "NoNewPrivs", "no_new_privs", "1");
+    expect(r, s, status, "Threads", "process", "1");
+}
+
+static bool same_namespace(pid_t a, pid_t b, const char *name)
+{
+    char path[64], x[64], y[64];
+    snprintf(path, sizeof(path), "/proc/%d/ns/%s", (int)a, name);
+    ssize_t n = readlink(path, x, sizeof(x));
+    snprintf(path, sizeof(path), "/proc/%d/ns/%s", (int)b, name);
+    ssize_t m = readlink(path, y, sizeof(y));
+    return n <= 0 || n != m || memcmp(x, y, (size_t)n) == 0; /* not seen: not told apart */
+}
+
+static void check_namespaces(struct report *r, const struct subject *s)
+{
+    static const struct {
+        int flag;
+        const char *name;
+    } spaces[] = {{CLONE_NEWNET, "net"}, {CLONE_NEWIPC, "ipc"},       {CLONE_NEWUTS, "uts"},
+                  {CLONE_NEWNS, "mnt"},  {CLONE_NEWCGROUP, "cgroup"}, {CLONE_NEWPID, "pid"}};
+    const struct policy *row = s->row->parent != NULL ? policy_row(s->row->parent) : s->row;
+    int own = row->namespaces | CLONE_NEWPID;
+    for (size_t i = 0; i < sizeof(spaces) / sizeof(spaces[0]); i++) {
+        if (!(own & spaces[i].flag))
+            continue;
+        bool shared = same_namespace(s->pid, s->supervisor, spaces[i].name);
+        report_row(r, s->name, "namespaces", shared ? NOT_ITSELF : NULL,
+                   shared ? "the host's %s namespace" : "%s namespace of its own", spaces[i].name);
+    }
+    if (!(own & CLONE_NEWNET))
+        return;
+    char devices[4096];
+    if (!proc_read(s->pid, "net/dev", devices, sizeof(devices)))
+        return;
+    int n = 0;
+    for (const char *at = devices; (at = strchr(at, ':')) != NULL; at++)
+        n++;
+    report_row(r, s->name, "namespaces", n > 1 ? NOT_ITSELF : NULL, "%d network interfaces", n);
+}
+
+/* Not dumpable: the kernel gives its files in /proc to root. */
+static void check_dumpable(struct report *r, const struct subject *s)
+{
+    char path[64], limits[4096], core[128] = "";
+    struct stat st;
+    snprintf(path, sizeof(path), "/proc/%d/mem", (int)s->pid);
+    bool root = stat(path, &st) == 0 && st.st_uid == 0;
+    if (!s->user_mode) /* there its uid is root's, of its namespace */
+        report_row(r, s->name, "dumpable", root ? NULL : NOT_ITSELF,
+                   root ? "not dumpable" : "other processes of its uid may look into it");
+    proc_read(s->pid, "limits", limits, sizeof(limits));
+    const char *line = strstr(limits, "Max core file size");
+    if (line != NULL)
+        sscanf(line + strlen("Max core file size"), "%127s", core);
+    report_row(r, s->name, "resource limits", strcmp(core, "0") == 0 ? NULL : NOT_ITSELF,
+               "core file size %s", core);
+}
+
+static void check_root(struct report *r, const struct subject *s)
+{
+    char path[PATH_MAX];
+    struct stat want, got;
+    const struct policy *row = s->row->parent != NULL ? policy_row(s->row->parent) : s->row;
+    const char *dir = row->root == ROOT_DATA ? "data" : "empty";
+    snprintf(path, sizeof(path), "%s/%s", s->config->state, dir);
+    bool known = stat(path, &want) == 0;
+    snprintf(path, sizeof(path), "/proc/%d/root/.", (int)s->pid);
+    bool right =
+        known && stat(path, &got) == 0 && got.st_dev == want.st_dev && got.st_ino == want.st_ino;
+    report_row(r, s->name, "root directory", right ? NULL : NOT_ITSELF,
+               right ? "state/%s" : "not state/%s", dir);
+}
+
+/* Which kind of locked memory is mapped, and whether anything is both writable and executable. */
+static void check_memory(struct report *r, const struct subject *s)
+{
+    static char maps[1 << 20];
+    bool secret = false, exec = false, locked = false;
+    if (!proc_read(s->pid, "maps", maps, sizeof(maps)))
+        return;
+    for (char *line = maps; *line != '\0';) {
+        char *end = line + strcspn(line, "\n");
+        char kept = *end;
+        *end = '\0';
+        exec |= strstr(line, " rwxp ") != NULL || strstr(line, " rwxs ") != NULL;
+        secret |= strstr(line, "secretmem") != NULL;
+        locked |= strstr(line, "/memfd:") != NULL;
+        *end = kept;
+        line = kept != '\0' ? end + 1 : end;
+    }
+    report_row(r, s->name, "memory", exec ? NOT_ITSELF : NULL,
+               exec ? "memory that is writable and executable" : "nothing writable and executable");
+    if (strcmp(s->name, "sealer") != 0 && strcmp(s->name, "keeper") != 0)
+        return;
+    bool weak = !secret && s->config->memory_lock == LOCK_SECRETMEM;
+    report_row(r, s->name, "locked memory", weak || !(secret || locked) ? NOT_ITSELF : NULL, "%s",
+               secret ? "memfd_secret"
+               : locked
+                   ? "memfd and mlock (root can read it; the kernel lacks secretmem, or it is off)"
+                   : "none");
+}
+
+static void check_self_told(struct report *r, const struct subject *s)
+{
+    if (s->landlock == NULL)
+        return;
+    bool none = strcmp(s->landlock, "0") == 0;
+    report_row(r, s->name, "Landlock", none ? NOT_ITSELF : NULL,
+               none ? "none in force, it says" : "version %s in force, it says", s->landlock);
+    bool mdwe = s->mdwe != NULL && strcmp(s->mdwe, "yes") == 0;
+    char version[256];
+    int major = 0, minor = 0;
+    proc_read(0, "/proc/sys/kernel/osrelease", version, sizeof(version));
+    sscanf(version, "%d.%d", &major, &minor);
+    bool old = major < 6 || (major == 6 && minor < 3);
+    report_row(r, s->name, "memory-deny-write-execute", mdwe || old ? NULL : NOT_ITSELF,
+               mdwe  ? "on, it says"
+               : old ? "this kernel does not have it (Linux 6.3); the filter stands alone"
+                     : "off, it says");
+}
+
+/* The same file that sealpostctl would start next to itself. */
+static void check_program(struct report *r, const struct subject *s)
+{
+    char path[64], exe[PATH_MAX];
+    snprintf(path, sizeof(path), "/proc/%d/exe", (int)s->pid);
+    ssize_t n = readlink(path, exe, sizeof(exe) - 1);
+    if (n <= 0)
+        return;
+    exe[n] = '\0';
+    bool gone = strstr(exe, " (deleted)") != NULL;
+    report_row(r, s->name, "program", gone ? NOT_THE_BIN : NULL, "%s", exe);
+}
+
+void check_process(struct report *r, const struct subject *s)
+{
+    char status[8192];
+    if (!proc_read(s->pid, "status", status, sizeof(status)))
+        return; /* a session that has ended meanwhile */
+    check_identity(r, s, status);
+    check_dumpable(r, s);
+    if (geteuid() != 0)
+        return; /* said once, by check_run */
+    check_namespaces(r, s);
+    check_root(r, s);
+    check_descriptors(r, s);
+    check_memory(r, s);
+    check_program(r, s);
+    check_self_told(r, s);
+    check_filters(r, s);
+}

@@ -1,0 +1,89 @@
+"""`sealpostctl check`: a sound tree has no finding of its own, and each layer that is left out is found."""
+
+import json
+import os
+import signal
+import subprocess
+
+import pytest
+from sealpost import ROLES, Tree
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can look into other processes")
+
+
+def rows(tree, *options):
+    done = tree.ctl("check", "--json", *options, check=False)
+    assert done.returncode in (0, 1), done.stderr
+    return json.loads(done.stdout), done.returncode
+
+
+@pytest.fixture
+def broken():
+    trees = []
+
+    def make(step, mode="root"):
+        tree = Tree(mode, test_build=True, arguments=["--break", step] if step else [])
+        trees.append(tree)
+        return tree.start()
+    yield make
+    for tree in trees:
+        tree.remove()
+
+
+def test_an_ordinary_user_is_told(broken):
+    table, status = rows(broken(None, "user"))
+    own = [row for row in table if row["where"] != "host"]
+    assert status == 1 and [row["what to do"] for row in own] == ["run it as root"], own
+
+
+def test_a_sound_tree(broken):
+    tree = broken(None)
+    with tree.smtp() as session:
+        session.ehlo()  # a session to be looked at as well
+        table, _ = rows(tree, "--all")
+    own = [row for row in table if row["where"] != "host"]
+    assert [row for row in own if row["result"] != "ok"] == []
+    for role in [*ROLES, "session"]:
+        layers = {row["layer"] for row in own if row["where"] == role}
+        assert {"capabilities", "no_new_privs", "namespaces", "root directory", "descriptors", "memory",
+                "system call filter"} <= layers, (role, layers)
+        assert [row for row in own if row["where"] == role and f"as built for {role}" in row["found"]], role
+
+
+# What is left out, and the layer that must name it. (no_new_privs cannot be left out: roles inherit it.)
+LAYERS = {"descriptors": "descriptors", "namespaces": "namespaces", "root directory": "root directory",
+          "resource limits": "resource limits", "capabilities": "capabilities", "dumpable": "dumpable",
+          "memory-deny-write-execute": "memory-deny-write-execute", "Landlock": "Landlock",
+          "system call filter": "system call filter"}
+
+
+@pytest.mark.parametrize("step", LAYERS)
+def test_a_layer_left_out_is_found(broken, step):
+    table, status = rows(broken(step))
+    assert status == 1
+    found = {row["where"] for row in table if row["layer"] == LAYERS[step] and row["result"] == "FINDING"}
+    exempt = {"store"} if step == "root directory" else set()  # it would not find its data
+    assert set(ROLES) - exempt <= found, (step, found)
+    assert all(row["what to do"] for row in table)
+
+
+def test_files_and_certificate(broken):
+    tree = broken(None)
+    os.chmod(tree.dir / "key.pem", 0o644)
+    os.chmod(tree.state / "empty", 0o777)
+    subprocess.run(["openssl", "req", "-x509", "-key", tree.dir / "key.pem", "-out", tree.dir / "cert.pem",
+                    "-days", "3", "-subj", "/CN=other.test"], check=True, capture_output=True)
+    table, status = rows(tree)
+    said = "\n".join(row["found"] for row in table if row["result"] == "FINDING")
+    assert status == 1
+    assert "key.pem is 644" in said and "empty is 777" in said
+    assert ("good for 2 days" in said or "good for 3 days" in said) and "is not for mail.example.test" in said
+
+
+def test_a_dead_role_is_a_finding(broken):
+    tree = broken(None)
+    os.kill(tree.pids()["web"], signal.SIGSTOP)  # it answers nothing any more
+    table, status = rows(tree)
+    assert status == 1
+    assert [row for row in table if row["where"] == "web" and row["layer"] == "process"]
+    os.kill(tree.pids()["web"], signal.SIGCONT)
