@@ -66,6 +66,7 @@ struct config {
     struct config_list metrics_listen;
     /* [audit] */
     uint64_t checkpoint_events, checkpoint_seconds;
+    uint64_t rotate_size; /* bytes; 0: the operator rotates */
 };
 
 /* Reads a file. Every finding ("FILE:LINE: what; what to do") goes to errors, one a line, and makes

@@ -15,6 +15,7 @@ enum {
     CT_ADMIN,           /* +fd: an operator's connection, store alone */
     CT_STATUS,          /* asks for CT_STATUS_REPLY */
     CT_STOP,            /* end cleanly */
+    CT_LOG,             /* +fd: audit: a new, empty file to go on in; answered by CT_LOG_REPLY */
     CT_DKIM,  /* +fd: b16 selector: keeper; the file holds the PEM private key. In the order of
                  the settings, before CT_READY is waited for and again on reload */
     CT_AUTH,  /* +fd: keeper; the file holds "user:password" for the smarthost */
@@ -25,6 +26,8 @@ enum {
     CT_STATUS_REPLY, /* pairs of b16 name, b16 value */
     CT_PROBE_REPLY,  /* u32 errno (0: it was allowed) */
     CT_SCAN_REPLY,   /* u32 markers found */
+    CT_LOG_FULL,     /* audit: the log has reached [audit] rotate_size */
+    CT_LOG_REPLY,    /* u64 seq of the last line in the file before; the new one begins behind it */
     CT_SESSION_DIED, /* u32 signal: a forked session died of it (test and status) */
 };
 
@@ -252,6 +255,7 @@ enum {
 enum {
     CC_STORE = 0x0700, /* (nothing): the next frames are the store's */
     CC_STATUS,         /* (nothing): answered by the supervisor with CC_TABLE */
+    CC_ROTATE,         /* (nothing): the audit log goes on in a new file; CC_TABLE without rows */
     CC_SCAN,           /* test build only: b16 prefix; CC_TABLE of role, markers */
     CC_PROBE,          /* test build only: u8 role, b16 action; CC_TABLE of role, errno */
     CC_REQUEST,        /* u16 n, n times b16: verb and arguments, as on the command line */

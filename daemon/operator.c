@@ -16,7 +16,7 @@
 struct operators {
     struct supervisor *s;
     struct event *listener, *deadline;
-    struct ipc_peer *asker;
+    struct ipc_peer *asker, *rotator;
     unsigned waiting; /* roles that have not replied */
     uint32_t question;
     struct wire_out cells;
@@ -147,6 +147,41 @@ static enum sp_err on_status(void *ctx, struct ipc_peer *peer, struct ipc_frame 
     return ask_roles(ctx, peer, CT_STATUS, NULL, ~0u);
 }
 
+static void say_to(struct ipc_peer *peer, enum sp_err status, const char *text)
+{
+    uint8_t frame[512];
+    struct wire_out out = wire_out(frame, sizeof(frame));
+    wire_put_u8(&out, (uint8_t)status);
+    wire_put_str(&out, text);
+    ipc_peer_send_flags(peer, CC_TABLE, CC_LAST, 0, &out, -1);
+    ipc_peer_free(peer);
+}
+
+static enum sp_err on_rotate(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
+{
+    struct operators *o = ctx;
+    (void)frame;
+    enum sp_err err = o->rotator == NULL ? rotation_begin(o->s) : SP_ERR_STATE;
+    if (err == SP_OK)
+        o->rotator = peer;
+    else
+        say_to(peer, err, err == SP_ERR_STATE ? "a rotation is under way" : "");
+    return SP_OK;
+}
+
+void operators_rotated(struct supervisor *s, enum sp_err err, uint64_t last)
+{
+    struct operators *o = s->operators;
+    char text[300] = "";
+    if (o == NULL || o->rotator == NULL)
+        return;
+    if (err == SP_OK)
+        snprintf(text, sizeof(text), "%.200s.%012llu", s->config->audit_log,
+                 (unsigned long long)last);
+    say_to(o->rotator, err, text);
+    o->rotator = NULL;
+}
+
 #ifdef SEALPOST_TEST
 static enum sp_err on_scan(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
 {
@@ -170,11 +205,10 @@ static enum sp_err on_probe(void *ctx, struct ipc_peer *peer, struct ipc_frame *
 #endif
 
 static const struct ipc_rule rules[] = {
-    {CC_STORE, false, true, 0, 0, on_store},
-    {CC_STATUS, false, true, 0, 0, on_status},
+    {CC_STORE, false, true, 0, 0, on_store},   {CC_STATUS, false, true, 0, 0, on_status},
+    {CC_ROTATE, false, true, 0, 0, on_rotate},
 #ifdef SEALPOST_TEST
-    {CC_SCAN, false, true, 3, 64, on_scan},
-    {CC_PROBE, false, true, 4, 64, on_probe},
+    {CC_SCAN, false, true, 3, 64, on_scan},    {CC_PROBE, false, true, 4, 64, on_probe},
 #endif
 };
 
@@ -184,6 +218,8 @@ static void on_gone(void *ctx, struct ipc_peer *peer, enum sp_err why)
     (void)why;
     if (o->asker == peer)
         o->asker = NULL;
+    if (o->rotator == peer)
+        o->rotator = NULL;
     ipc_peer_free(peer);
 }
 

@@ -146,7 +146,8 @@ static enum sp_err open_state(struct supervisor *s)
         if (mkdir(dir, 0750) != 0 && errno != EEXIST)
             return fail(dir);
     }
-    return open_secret_file(c->audit_log, O_APPEND, &s->res.audit_log);
+    err = rotation_finish(c);
+    return err == SP_OK ? open_secret_file(c->audit_log, O_APPEND, &s->res.audit_log) : err;
 }
 
 static enum sp_err open_control(struct supervisor *s)

@@ -125,6 +125,27 @@ static enum sp_err on_reply(void *ctx, struct ipc_peer *peer, struct ipc_frame *
     return operators_status_reply(ctx, role_of(ctx, peer), frame);
 }
 
+static enum sp_err on_log_full(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
+{
+    struct supervisor *s = ctx;
+    (void)frame;
+    if (role_of(s, peer) != ROLE_AUDIT)
+        return SP_ERR_DENIED;
+    if (rotation_begin(s) == SP_ERR_SYSTEM)
+        say("the audit log is over its size and cannot be rotated");
+    return SP_OK;
+}
+
+static enum sp_err on_log_reply(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
+{
+    struct supervisor *s = ctx;
+    uint64_t last = wire_get_u64(&frame->body);
+    if (role_of(s, peer) != ROLE_AUDIT)
+        return SP_ERR_DENIED;
+    operators_rotated(s, rotation_end(s, last), last);
+    return SP_OK;
+}
+
 static void on_control_gone(void *ctx, struct ipc_peer *peer, enum sp_err why)
 {
     struct supervisor *s = ctx;
@@ -136,6 +157,8 @@ static void on_control_gone(void *ctx, struct ipc_peer *peer, enum sp_err why)
 static const struct ipc_rule control_rules[] = {
     {CT_READY, false, true, 0, 0, on_ready},
     {CT_STATUS_REPLY, false, false, 0, 16384, on_reply},
+    {CT_LOG_FULL, false, false, 0, 0, on_log_full},
+    {CT_LOG_REPLY, false, false, 8, 8, on_log_reply},
 #ifdef SEALPOST_TEST
     {CT_PROBE_REPLY, false, false, 4, 4, on_reply},
     {CT_SCAN_REPLY, false, false, 4, 4, on_reply},
@@ -225,6 +248,8 @@ static void on_restart(evutil_socket_t fd, short what, void *arg)
     (void)what;
     if (s->stage >= 0)
         return;
+    rotation_abandon(s);
+    operators_rotated(s, SP_ERR_PEER, 0);
     /* The files may be in the middle of being renewed. */
     bool usable = resources_load_tls(s) == SP_OK;
     resources_forget_key(s);
@@ -397,8 +422,11 @@ static enum sp_err start_up(struct supervisor *s)
 int supervisor_main(const char *config_path, struct config *config, bool user_mode)
 {
     struct supervisor *s = &self;
-    *s = (struct supervisor){
-        .config = config, .config_path = config_path, .user_mode = user_mode, .stage = -1};
+    *s = (struct supervisor){.config = config,
+                             .config_path = config_path,
+                             .user_mode = user_mode,
+                             .fresh_log = -1,
+                             .stage = -1};
     signal(SIGPIPE, SIG_IGN);
     errno = 0;
     if (reserve_low_descriptors() == SP_OK)

@@ -43,6 +43,7 @@ struct supervisor {
     struct operators *operators;
     char *certificate, *key; /* PEM; the key is in locked pages and wiped once it is handed over */
     size_t certificate_len, key_len;
+    int fresh_log;  /* the audit role has been told to go on in it; -1 */
     int stage;      /* of a shutdown; -1: running */
     int status;     /* exit status */
     bool restart;   /* a role died: start a fresh tree when all are gone */
@@ -68,6 +69,15 @@ enum sp_err operators_start(struct supervisor *s);
 enum sp_err operators_status_reply(struct supervisor *s, enum role_id from,
                                    struct ipc_frame *frame);
 void operators_role_gone(struct supervisor *s, enum role_id r);
+
+/* The audit log goes on in a new file, or not. */
+void operators_rotated(struct supervisor *s, enum sp_err err, uint64_t last);
+
+/* rotation.c: the log of the audit role in a new file; what fails is said on stderr. */
+enum sp_err rotation_finish(const struct config *config); /* at start: what a crash left undone */
+enum sp_err rotation_begin(struct supervisor *s);         /* SP_ERR_STATE: one is under way */
+enum sp_err rotation_end(struct supervisor *s, uint64_t last); /* the audit role has done it */
+void rotation_abandon(struct supervisor *s);                   /* the tree is gone */
 
 /* selfsigned.c: P-256, ten years, for hostname and the loopback addresses. */
 enum sp_err selfsigned_make(const char *hostname, const char *cert_path, const char *key_path);

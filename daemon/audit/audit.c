@@ -4,6 +4,7 @@
 #include "daemon/audit/chain.h"
 #include "daemon/audit/events.h"
 #include "daemon/audit/schema.h"
+#include "daemon/messages.h"
 #include "daemon/role.h"
 #include "sandbox/lockmem.h"
 
@@ -41,6 +42,7 @@ static struct audit {
     struct chain *chain;
     struct event *timer;
     bool stopping, due;
+    bool full;  /* the supervisor knows */
     bool heard; /* something came in during this turn */
 } audit;
 
@@ -100,6 +102,11 @@ static void on_idle(void *ctx)
     uint64_t since = get_status().since;
     if (since >= audit.role->config->checkpoint_events || ((audit.due || last) && since > 0))
         must(chain_checkpoint(audit.chain), "checkpoint");
+    uint64_t limit = audit.role->config->rotate_size;
+    if (limit > 0 && !audit.full && get_status().bytes >= limit) {
+        ipc_peer_send(audit.role->supervisor, CT_LOG_FULL, 0, NULL, -1);
+        audit.full = true;
+    }
     audit.due = false;
     audit.heard = false;
     if (last)
@@ -146,6 +153,21 @@ static enum sp_err run(struct role *role)
     return SP_OK;
 }
 
+/* CT_LOG */
+static enum sp_err control(struct role *role, struct ipc_frame *frame)
+{
+    uint8_t buf[8];
+    struct wire_out reply = wire_out(buf, sizeof(buf));
+    uint64_t last = 0;
+    if (frame->type != CT_LOG)
+        return SP_ERR_DENIED;
+    must(chain_rotate(audit.chain, frame->fd, &last), "new log");
+    frame->fd = -1;
+    audit.full = false;
+    wire_put_u64(&reply, last);
+    return ipc_peer_send(role->supervisor, CT_LOG_REPLY, 0, &reply, -1);
+}
+
 static void stop(struct role *role)
 {
     (void)role;
@@ -181,4 +203,5 @@ const struct role_ops audit_role = {
     .run = run,
     .stop = stop,
     .status = status,
+    .control = control,
 };

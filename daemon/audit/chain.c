@@ -130,6 +130,23 @@ enum sp_err chain_checkpoint(struct chain *c)
     return err;
 }
 
+enum sp_err chain_rotate(struct chain *c, int fd, uint64_t *last)
+{
+    enum sp_err err = chain_checkpoint(c);
+    if (err != SP_OK)
+        return err;
+    *last = c->seq;
+    close(c->fd);
+    c->fd = fd;
+    c->bytes = 0;
+    struct audit_text *line = chain_begin(c);
+    audit_put(line, "\"event\":\"log.rotated\"");
+    put_hex_field(line, "first_key", c->first_key, AUDIT_HASH);
+    c->sync = true;
+    err = chain_end(c, true);
+    return err == SP_OK ? chain_flush(c) : err;
+}
+
 /* Ends the line that a crash left unfinished, and says so in the next one. If the newline alone was
  * missing there is nothing to say. */
 static enum sp_err end_torn(struct chain *c, const struct audit_tail *tail)

@@ -30,6 +30,11 @@ enum sp_err chain_flush(struct chain *chain);
 /* Flushes, signs, replaces the key. */
 enum sp_err chain_checkpoint(struct chain *chain);
 
+/* Goes on in an empty file (O_APPEND), which becomes the chain's: a checkpoint ends the old one,
+ * log.rotated begins the new one with the keys that it is verified by, and is on disk when this
+ * returns. *last: seq of the old file's last line. The old descriptor is closed. */
+enum sp_err chain_rotate(struct chain *chain, int fd, uint64_t *last);
+
 struct chain_status {
     uint64_t events, bytes, checkpoints, since; /* since: events after the newest checkpoint */
     char first_key[AUDIT_HEX + 1], current_key[AUDIT_HEX + 1];

@@ -49,6 +49,7 @@
       "user:x device:x generation:u fingerprint:s")                                                \
     E(AUDIT_ALIAS_CHANGED, "alias.changed", AUDIT_BIT(ROLE_STORE), "alias:s targets:s")            \
     E(AUDIT_TORN, "log.torn", AUDIT_BIT(ROLE_AUDIT), "bytes:u sha256:s")                           \
+    E(AUDIT_ROTATED, "log.rotated", AUDIT_BIT(ROLE_AUDIT), "first_key:s")                          \
     E(AUDIT_CHECKPOINT, "checkpoint", AUDIT_BIT(ROLE_AUDIT), "next_key:s signature:s")
 
 enum audit_event {

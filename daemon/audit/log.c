@@ -222,10 +222,12 @@ struct check {
     /* What did not parse since the last good line. */
     crypto_hash_sha256_state torn_hash;
     uint64_t torn_bytes, torn_line;
+    size_t file;
 };
 
 static enum sp_err finding(struct check *c, uint64_t line, enum sp_err err, const char *why)
 {
+    c->report->bad_file = c->file;
     c->report->bad_line = line;
     c->report->why = why;
     return err;
@@ -292,23 +294,38 @@ static enum sp_err check_checkpoint(struct check *c, const struct audit_line *li
     return SP_OK;
 }
 
-/* The first line says the first key, each start repeats the current one. */
+/* The first line says the first key, each start and each new file repeats the current one. */
 static enum sp_err check_key(struct check *c, const struct audit_line *line)
 {
     uint8_t key[AUDIT_HASH];
-    if (line->seq == 1) {
+    if (line->seq == c->report->first) {
         if (!audit_line_key(line, "audit_key", c->key))
             return bad(c, SP_ERR_FORMAT, "is the first line and names no key");
         sodium_bin2hex(c->report->first_key, AUDIT_HEX + 1, c->key, AUDIT_HASH);
     }
-    if (audit_line_is(line, "start") &&
+    if ((audit_line_is(line, "start") || audit_line_is(line, "log.rotated")) &&
         (!audit_line_key(line, "audit_key", key) || memcmp(key, c->key, sizeof(key)) != 0))
         return bad(c, SP_ERR_AUTH, "starts with a key that is not the current one");
     return SP_OK;
 }
 
+/* Where the files at hand begin: at the very first line, or at that of a file that followed
+ * another. */
+static void begin(struct check *c, const struct audit_line *line)
+{
+    if (c->report->first != 0)
+        return;
+    c->report->first = 1;
+    if (line->seq <= 1 || !audit_line_is(line, "log.rotated"))
+        return;
+    c->report->first = line->seq;
+    c->report->events = line->seq - 1;
+    memcpy(c->prev, line->prev, AUDIT_HASH);
+}
+
 static enum sp_err check_event(struct check *c, const struct audit_line *line)
 {
+    begin(c, line);
     if (line->seq != c->report->events + 1)
         return bad(c, SP_ERR_AUTH, "does not follow the line before (seq)");
     if (memcmp(line->prev, c->prev, AUDIT_HASH) != 0)
@@ -337,12 +354,13 @@ static enum sp_err check_line(struct check *c, size_t len)
     return c->torn_bytes <= AUDIT_TORN_MAX ? SP_OK : bad(c, err, "is not a line of an audit log");
 }
 
-static enum sp_err check_all(struct check *c, FILE *log, char *buf)
+static enum sp_err check_file(struct check *c, FILE *log, bool last, char *buf)
 {
     size_t len;
     bool ended;
     enum sp_err err;
     c->text = buf;
+    c->report->lines = 0;
     for (;;) {
         err = audit_read_line(log, buf, AUDIT_TORN_MAX, &len, &ended);
         if (err == SP_ERR_SYSTEM)
@@ -352,6 +370,8 @@ static enum sp_err check_all(struct check *c, FILE *log, char *buf)
         c->report->lines++;
         if (err == SP_ERR_LIMIT)
             return bad(c, SP_ERR_FORMAT, "is longer than a line can be");
+        if (!ended && !last)
+            return bad(c, SP_ERR_FORMAT, "ends in the middle, and another file follows");
         if (!ended) { /* together with what did not parse before it, if anything */
             c->report->unfinished = c->torn_bytes + (c->torn_line != 0) + len;
             return SP_OK;
@@ -365,7 +385,8 @@ static enum sp_err check_all(struct check *c, FILE *log, char *buf)
     return SP_OK;
 }
 
-enum sp_err audit_verify(FILE *log, const char *first_key, struct audit_report *out)
+enum sp_err audit_verify(FILE *const *log, size_t n, const char *first_key,
+                         struct audit_report *out)
 {
     struct check c = {.report = out};
     *out = (struct audit_report){0};
@@ -374,7 +395,10 @@ enum sp_err audit_verify(FILE *log, const char *first_key, struct audit_report *
     char *buf = malloc(AUDIT_TORN_MAX);
     if (buf == NULL)
         return SP_ERR_MEMORY;
-    enum sp_err err = check_all(&c, log, buf);
+    enum sp_err err = SP_OK;
+    for (c.file = 0; err == SP_OK && c.file < n; c.file++)
+        err = check_file(&c, log[c.file], c.file + 1 == n, buf);
+    c.file = 0;
     if (out->events > 0)
         sodium_bin2hex(out->current_key, sizeof(out->current_key), c.key, sizeof(c.key));
     if (err == SP_OK && first_key != NULL && strcmp(first_key, out->first_key) != 0)

@@ -8,7 +8,8 @@
  *     {"seq":N,"time":"...","event":"NAME",FIELDS...,"prev":"P","hash":"H"}\n
  *     H = SHA-256(the line's bytes before `,"hash":`), P = H of the line before, or 64 zeros.
  * The first line has "audit_key", the first Ed25519 public key; so has every `start`, with the key
- * that is current then.
+ * that is current then. A log may lie in several files: each but the first begins with
+ * `log.rotated`, which has "audit_key" and "first_key" and continues seq and prev.
  *
  * `checkpoint` has "next_key" and "signature": by the current key, over
  *     b16("sealpost/1 audit checkpoint") || P (32 bytes) || b16(the line's bytes before
@@ -66,23 +67,29 @@ enum sp_err audit_read_line(FILE *log, char *line, size_t cap, size_t *len, bool
 #define AUDIT_SLOT_RECORD (8u + 32u)
 
 struct audit_report {
-    uint64_t lines;       /* lines of text that were read */
-    uint64_t events;      /* of those, good events: the seq of the last good one */
+    uint64_t lines;       /* lines of text that were read of the last file */
+    uint64_t first;       /* seq of the first good event: 1, unless earlier files are missing */
+    uint64_t events;      /* seq of the last good one */
     uint64_t checkpoints; /* good ones */
     uint64_t covered;     /* seq of the newest good checkpoint: up to there a change would be found
                              even if the machine was taken over since; 0: no checkpoint yet */
     uint64_t torn;        /* unfinished lines of crashes, noted by log.torn */
     uint64_t unfinished;  /* bytes after the last newline: being written, or torn since */
-    uint64_t bad_line;    /* the first bad line, counted from 1; 0: none */
+    size_t bad_file;      /* index of the file that has the first bad line */
+    uint64_t bad_line;    /* that line, counted from 1 in its file; 0: none */
     const char *why;      /* a few words on it; NULL: none */
     char first_key[AUDIT_HEX + 1];
     char current_key[AUDIT_HEX + 1]; /* will sign the next checkpoint */
 };
 
-/* Verifies a whole log from its first byte. first_key: 64 hex digits noted elsewhere, or NULL to
- * take the log's word for it. SP_OK; else the first finding is in out: SP_ERR_FORMAT, SP_ERR_AUTH
- * (hash, chain, signature, key), SP_ERR_SYSTEM (reading failed), SP_ERR_MEMORY. */
-enum sp_err audit_verify(FILE *log, const char *first_key, struct audit_report *out);
+/* Verifies a log that lies in n files, oldest first. It begins with its first line, or, if earlier
+ * files are missing, with a log.rotated, whose word is taken for what was before. first_key: 64 hex
+ * digits noted elsewhere (the first public key, or the one that the first of these files begins
+ * with), or NULL to take the log's word for it. SP_OK; else the first finding is in out:
+ * SP_ERR_FORMAT, SP_ERR_AUTH (hash, chain, signature, key), SP_ERR_SYSTEM (reading failed),
+ * SP_ERR_MEMORY. */
+enum sp_err audit_verify(FILE *const *log, size_t n, const char *first_key,
+                         struct audit_report *out);
 /* Compares a verified log with the appliance's key state file: a log that was cut back to an older
  * checkpoint is whole in itself, but nobody has the private key for its current_key any more.
  * SP_ERR_AUTH: it was cut (or replaced); SP_ERR_FORMAT: not a key state file. */

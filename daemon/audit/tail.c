@@ -42,8 +42,9 @@ static void add_event(struct scan *s, const struct audit_line *line)
     t->seq = line->seq;
     t->since = checkpoint ? 0 : t->since + 1;
     memcpy(t->prev, line->hash, AUDIT_HASH);
+    bool first = line->seq == 1 || audit_line_is(line, "log.rotated");
     if (checkpoint ? audit_line_key(line, "next_key", t->current_key)
-                   : line->seq == 1 && audit_line_key(line, "audit_key", t->current_key))
+                   : first && audit_line_key(line, "audit_key", t->current_key))
         s->found_key = true;
 }
 
@@ -93,10 +94,12 @@ static enum sp_err read_first_key(FILE *log, char *buf, struct audit_tail *tail)
         return SP_ERR_SYSTEM;
     /* A crash may have torn what came before the first whole line. */
     while (audit_read_line(log, buf, WINDOW, &len, &ended) == SP_OK)
-        if (audit_line_parse(buf, len, &line) == SP_OK)
-            return line.seq == 1 && audit_line_key(&line, "audit_key", tail->first_key)
-                       ? SP_OK
-                       : SP_ERR_FORMAT;
+        if (audit_line_parse(buf, len, &line) == SP_OK) {
+            bool rotated = audit_line_is(&line, "log.rotated");
+            const char *name = rotated ? "first_key" : "audit_key";
+            bool named = audit_line_key(&line, name, tail->first_key);
+            return named && (rotated || line.seq == 1) ? SP_OK : SP_ERR_FORMAT;
+        }
     return SP_ERR_FORMAT;
 }
 

@@ -1,6 +1,5 @@
 /* sealpostctl: the operator's side of the control socket. What it may do is what the socket's owner
  * may. */
-#include "daemon/audit/log.h"
 #include "daemon/config.h"
 #include "daemon/control/check.h"
 #include "daemon/control/ctl.h"
@@ -25,9 +24,10 @@ static const char usage_text[] =
     "  status                     what each role says of itself\n"
     "  check [--all]              looks at the running tree and its host, layer by layer; --all:\n"
     "                             shows what is in order too; exit 1: a finding\n"
-    "  audit verify [FILE] [--key HEX]\n"
-    "                             checks the audit log, from its first line; --key: the first\n"
-    "                             public key, as it was noted elsewhere\n"
+    "  audit verify [FILE...] [--key HEX]\n"
+    "                             checks the audit log, from its first line and over all its\n"
+    "                             files; --key: the first public key, as it was noted elsewhere\n"
+    "  audit rotate               the log goes on in a new file; prints the old one's name\n"
     "\n"
     "  --config FILE              default /etc/sealpost/sealpost.conf\n"
     "  --json                     tables as JSON\n"
@@ -72,63 +72,17 @@ static int ask_status(const struct options *o, char **args, size_t n)
     return ctl_ask(o->config->control, CC_STATUS, NULL, 0, &a) == SP_OK ? show(o, &a) : 1;
 }
 
-static void show_report(const struct audit_report *r, const char *path, bool json)
+static int ask_rotate(const struct options *o, char **args, size_t n)
 {
-    if (json) {
-        printf("{\"file\": \"%s\", \"events\": %" PRIu64 ", \"checkpoints\": %" PRIu64
-               ", \"covered\": %" PRIu64 ", \"torn\": %" PRIu64 ", \"first_key\": \"%s\""
-               ", \"current_key\": \"%s\"}\n",
-               path, r->events, r->checkpoints, r->covered, r->torn, r->first_key, r->current_key);
-        return;
-    }
-    printf("%s: %" PRIu64 " events, each linked to the one before it\n", path, r->events);
-    printf("checkpoints: %" PRIu64 "; up to event %" PRIu64
-           " a change would be found even after a takeover\n",
-           r->checkpoints, r->covered);
-    if (r->torn > 0)
-        printf("unfinished lines left by crashes, noted in the log: %" PRIu64 "\n", r->torn);
-    printf("first public key: %s\n", r->first_key);
-}
-
-/* Only the appliance's own log can be compared with its key state. */
-static enum sp_err check_head(const struct options *o, const struct audit_report *r)
-{
-    char path[PATH_MAX];
-    snprintf(path, sizeof(path), "%s/audit.key", o->config->state);
-    FILE *state = fopen(path, "re");
-    if (state == NULL) {
-        fprintf(stderr, "sealpostctl: %s: %s; the log's end is not compared with it\n", path,
-                strerror(errno));
-        return SP_OK;
-    }
-    enum sp_err err = audit_verify_head(state, r);
-    fclose(state);
-    if (err != SP_OK)
-        fprintf(stderr, "sealpostctl: the log ends before its newest checkpoint: it was cut, or "
-                        "is not this appliance's\n");
-    return err;
+    struct answer a;
+    (void)args;
+    (void)n;
+    return ctl_ask(o->config->control, CC_ROTATE, NULL, 0, &a) == SP_OK ? show(o, &a) : 1;
 }
 
 static int verify_audit(const struct options *o, char **args, size_t n)
 {
-    const char *path = n > 2 ? args[2] : o->config->audit_log;
-    struct audit_report report;
-    FILE *log = fopen(path, "re");
-    if (log == NULL) {
-        fprintf(stderr, "sealpostctl: %s: %s\n", path, strerror(errno));
-        return 1;
-    }
-    enum sp_err err = audit_verify(log, o->key, &report);
-    fclose(log);
-    if (err != SP_OK) {
-        fprintf(stderr, "sealpostctl: %s:%" PRIu64 ": %s\n", path, report.bad_line,
-                report.why != NULL ? report.why : sp_err_text(err));
-        return 1;
-    }
-    if (n <= 2 && check_head(o, &report) != SP_OK)
-        return 1;
-    show_report(&report, path, o->json);
-    return 0;
+    return verify_run(o->config, args + 2, n - 2, o->key, o->json);
 }
 
 static int run_check(const struct options *o, char **args, size_t n)
@@ -143,11 +97,11 @@ static const struct verb {
     size_t min, max;         /* words with these two */
     int (*run)(const struct options *o, char **args, size_t n);
 } verbs[] = {
-    {"user", "add", 3, 3, ask_store},    {"user", "list", 2, 2, ask_store},
-    {"user", "remove", 3, 3, ask_store}, {"alias", "add", 4, 500, ask_store},
-    {"alias", "list", 2, 2, ask_store},  {"alias", "remove", 3, 3, ask_store},
-    {"status", NULL, 1, 1, ask_status},  {"audit", "verify", 2, 3, verify_audit},
-    {"check", NULL, 1, 1, run_check},
+    {"user", "add", 3, 3, ask_store},      {"user", "list", 2, 2, ask_store},
+    {"user", "remove", 3, 3, ask_store},   {"alias", "add", 4, 500, ask_store},
+    {"alias", "list", 2, 2, ask_store},    {"alias", "remove", 3, 3, ask_store},
+    {"status", NULL, 1, 1, ask_status},    {"audit", "verify", 2, 500, verify_audit},
+    {"audit", "rotate", 2, 2, ask_rotate}, {"check", NULL, 1, 1, run_check},
 };
 
 static const struct verb *find_verb(char **args, size_t n)

@@ -28,6 +28,11 @@ void answer_free(struct answer *a);
 enum sp_err ctl_ask(const char *socket_path, uint16_t service, char **args, size_t n_args,
                     struct answer *out);
 
+/* verify.c: `audit verify`; the exit status. No files: the appliance's own log, all its files, and
+ * its end compared with the key state. */
+struct config;
+int verify_run(const struct config *config, char **files, size_t n, const char *key, bool json);
+
 void table_print(const struct table *t, FILE *out);
 void table_print_json(const struct table *t, FILE *out);
 

@@ -203,7 +203,7 @@ static void spill(const char *path, const char *text, size_t len)
 static enum sp_err verify(struct audit_report *report)
 {
     FILE *f = fopen(LOG, "r");
-    enum sp_err err = audit_verify(f, NULL, report);
+    enum sp_err err = audit_verify(&f, 1, NULL, report);
     fclose(f);
     return err;
 }
@@ -513,9 +513,9 @@ static void test_first_key(void **state)
     assert_int_equal(verify(&noted), SP_OK);
     make_log(); /* another log, in its place */
     FILE *f = fopen(LOG, "r");
-    assert_int_equal(audit_verify(f, noted.first_key, &report), SP_ERR_AUTH);
+    assert_int_equal(audit_verify(&f, 1, noted.first_key, &report), SP_ERR_AUTH);
     rewind(f);
-    assert_int_equal(audit_verify(f, report.first_key, &report), SP_OK);
+    assert_int_equal(audit_verify(&f, 1, report.first_key, &report), SP_OK);
     fclose(f);
 }
 

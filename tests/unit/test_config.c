@@ -68,7 +68,8 @@ static const char whole[] = "# all there is\n"
                             "listen = 127.0.0.1:9465\n"
                             "[audit]\n"
                             "checkpoint_events = 10\n"
-                            "checkpoint_seconds = 1m\n";
+                            "checkpoint_seconds = 1m\n"
+                            "rotate_size = 1M\n";
 static const char least[] = "[appliance]\nhostname = h.example\ndomain = d.example\n";
 
 static char path[] = "/tmp/sealpost-config-XXXXXX";
@@ -368,7 +369,8 @@ static void slices_hold_no_more(void **state)
         [ROLE_RESOLVER] = {"relay.deliveries", "resolver.server"},
         [ROLE_WEB] = {"appliance.hostname", "appliance.domain", "appliance.shutdown_grace",
                       "web.listen", "web.url", "web.max_connections_per_client"},
-        [ROLE_AUDIT] = {"memory.lock", "audit.checkpoint_events", "audit.checkpoint_seconds"},
+        [ROLE_AUDIT] = {"memory.lock", "audit.checkpoint_events", "audit.checkpoint_seconds",
+                        "audit.rotate_size"},
     };
     (void)state;
     for (int r = 0; r < ROLE_COUNT; r++) {
