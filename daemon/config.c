@@ -113,7 +113,8 @@ static const char *check_form(const struct key *k, const char *value)
 {
     if (k->type == TEXT && k->roles == CONTROL_ONLY && value[0] != '/')
         return "needs a path from the root: /...";
-    if (k->type == LIST && strncmp(k->name, "listen", 6) == 0) {
+    bool address_wanted = k->type == LIST && strncmp(k->name, "listen", 6) == 0;
+    if (address_wanted || strcmp(k->name, "server") == 0) {
         struct addrinfo *address = config_address(value);
         if (address == NULL)
             return "is not an address; write 192.0.2.1:25 or [2001:db8::1]:25";

@@ -56,7 +56,7 @@ struct config {
     enum config_tls relay_tls;
     uint64_t retry_for; /* seconds */
     /* [resolver] */
-    char *resolver_server;
+    char *resolver_server, *trust_anchor;
     /* [storage] */
     uint64_t map_size; /* bytes */
     enum config_slots slots;

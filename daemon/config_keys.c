@@ -56,6 +56,7 @@ const struct key config_keys[] = {
     {"relay", "dkim_key", LIST, AT(dkim_key), NULL, CONTROL_ONLY, 0, 0, 0},
     {"relay", "retry_for", DURATION, AT(retry_for), "5d", R(STORE), 0, 60, 2592000},
     {"resolver", "server", TEXT, AT(resolver_server), NULL, R(RESOLVER), 0, 0, 0},
+    {"resolver", "trust_anchor", TEXT, AT(trust_anchor), NULL, CONTROL_ONLY, 0, 0, 0},
     {"storage", "map_size", SIZE, AT(map_size), "64G", R(STORE), 0, 1 << 20, UINT64_C(1) << 46},
     {"storage", "slots", WORD, AT(slots), "in-place", R(KEEPER), "in-place|accept-cow", 0, 0},
     {"memory", "lock", WORD, AT(memory_lock), "best",

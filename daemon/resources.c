@@ -246,6 +246,33 @@ void resources_forget_key(struct supervisor *s)
     s->key_len = 0;
 }
 
+int resources_resolv_conf(void)
+{
+    return open("/etc/resolv.conf", O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+}
+
+/* Where Debian's dns-root-data puts the root's keys, and where unbound keeps them up to date. */
+int resources_trust_anchor(const struct config *c)
+{
+    static const char *const places[] = {"/usr/share/dns/root.key", "/var/lib/unbound/root.key"};
+    if (c->trust_anchor != NULL)
+        return open(c->trust_anchor, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    int fd = -1;
+    for (size_t i = 0; fd < 0 && i < sizeof(places) / sizeof(places[0]); i++)
+        fd = open(places[i], O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    return fd;
+}
+
+/* A file that is named must be there: without it nothing would be validated. */
+static enum sp_err check_trust_anchor(const struct config *c)
+{
+    int fd = resources_trust_anchor(c);
+    if (fd < 0)
+        return c->trust_anchor != NULL ? fail(c->trust_anchor) : SP_OK;
+    close(fd);
+    return SP_OK;
+}
+
 enum sp_err resources_open(struct supervisor *s)
 {
     const struct config *c = s->config;
@@ -258,6 +285,8 @@ enum sp_err resources_open(struct supervisor *s)
         err = listen_all(&c->web_listen, s->res.web);
     if (err == SP_OK)
         err = open_state(s);
+    if (err == SP_OK)
+        err = check_trust_anchor(c);
     if (err == SP_OK)
         err = open_control(s);
     return err;

@@ -58,6 +58,9 @@ struct supervisor {
 enum sp_err resources_open(struct supervisor *s);
 enum sp_err resources_load_tls(struct supervisor *s);
 void resources_forget_key(struct supervisor *s);
+/* For each tree anew: /etc/resolv.conf and the DNSSEC trust anchors; -1 if there is none. */
+int resources_resolv_conf(void);
+int resources_trust_anchor(const struct config *c);
 
 /* wiring.c: starts all roles, each with its own descriptors at fixed numbers, and sends each its
  * slice of the configuration. */

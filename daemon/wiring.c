@@ -102,6 +102,13 @@ static void add_resource(struct fd_map *map, int fd, int to)
     map_fd(map, copy, to);
 }
 
+/* What may have changed since the last tree is opened anew; what is not there stays closed. */
+static void add_fresh(struct fd_map *map, int fd, int to)
+{
+    if (fd >= 0)
+        map_fd(map, fd, to);
+}
+
 static void add_resources(struct supervisor *s, struct plan *plan)
 {
     const struct config *c = s->config;
@@ -113,6 +120,8 @@ static void add_resources(struct supervisor *s, struct plan *plan)
         add_resource(&plan->map[ROLE_SMTP], res->lmtp[i], fd++);
     for (size_t i = 0; i < c->web_listen.count; i++)
         add_resource(&plan->map[ROLE_WEB], res->web[i], FD_EXTRA + (int)i);
+    add_fresh(&plan->map[ROLE_RESOLVER], resources_resolv_conf(), FD_EXTRA);
+    add_fresh(&plan->map[ROLE_RESOLVER], resources_trust_anchor(c), FD_EXTRA + 1);
     add_resource(&plan->map[ROLE_AUDIT], res->audit_log, FD_EXTRA + 1);
     add_resource(&plan->map[ROLE_AUDIT], res->audit_key, FD_EXTRA + 2);
     for (int r = 0; r < ROLE_COUNT; r++)

@@ -3,9 +3,10 @@
 #   sh hardening/deps.sh build|demo|check|fuzz|bench|deb
 set -eu
 build="libc6-dev pkg-config libssl-dev libsodium-dev libseccomp-dev liblmdb-dev libevent-dev libjansson-dev
-    libinih-dev libcurl4-openssl-dev"
+    libinih-dev libcurl4-openssl-dev libunbound-dev dns-root-data"
 demo="procps python3 swaks openssl ca-certificates libnet-ssleay-perl"
-check="$demo libcmocka-dev python3-pytest python3-cryptography postfix python3-nacl"
+check="$demo libcmocka-dev python3-pytest python3-cryptography postfix python3-nacl
+    nsd ldnsutils python3-dkim"
 fuzz="clang libclang-rt-14-dev llvm"
 deb="debhelper dpkg-dev lintian git"
 bench="dovecot-core dovecot-lmtpd"

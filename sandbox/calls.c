@@ -41,6 +41,12 @@
     {                                                                                              \
         .nr = SCMP_SYS(call), .refuse = (with)                                                     \
     }
+#define REFUSE_WHEN(call, with, words, ...)                                                        \
+    {                                                                                              \
+        .nr = SCMP_SYS(call), .refuse = (with), .when = (words), .n = COUNT(__VA_ARGS__), .arg = { \
+            __VA_ARGS__                                                                            \
+        }                                                                                          \
+    }
 #define COUNT(...) (sizeof((struct scmp_arg_cmp[]){__VA_ARGS__}) / sizeof(struct scmp_arg_cmp))
 #define WHEN(call, words, ...)                                                                     \
     {                                                                                              \
@@ -191,6 +197,28 @@ static const struct rule outgoing[] = {
     TCP_OPTIONS,
 };
 SET(outgoing, "outgoing", "TCP to the outside");
+
+/* Questions and answers by UDP, long answers by TCP. Landlock lets no TCP port be bound. */
+#define DATAGRAM(family)                                                                           \
+    WHEN(socket, #family ", SOCK_DGRAM", INT(0, family), BITS(1, 0xf, SOCK_DGRAM))
+static const struct rule dns[] = {
+    DATAGRAM(AF_INET),
+    DATAGRAM(AF_INET6),
+    STREAM(AF_INET),
+    STREAM(AF_INET6),
+    CALL(bind),
+    CALL(connect),
+    WHEN(getsockopt, "SO_ERROR", INT(1, SOL_SOCKET), INT(2, SO_ERROR)),
+    SOCKOPT(SOL_SOCKET, SO_REUSEADDR),
+    SOCKOPT(IPPROTO_IP, IP_MTU_DISCOVER),
+    SOCKOPT(IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT),
+    SOCKOPT(IPPROTO_IPV6, IPV6_V6ONLY),
+    SOCKOPT(IPPROTO_IPV6, IPV6_MTU),
+    SOCKOPT(IPPROTO_IPV6, IPV6_MTU_DISCOVER),
+    /* libunbound tries it first, and then connects. */
+    REFUSE_WHEN(sendmsg, EPIPE, "with MSG_FASTOPEN", BITS(2, MSG_FASTOPEN, MSG_FASTOPEN)),
+};
+SET(dns, "dns", "UDP and TCP to servers of the outside");
 
 static const struct rule sealer[] = {
     CALL(memfd_secret),

@@ -78,7 +78,7 @@ static const struct policy rows[] = {
      .namespaces = CONNECTED,
      .nofile = 4096,
      .fsize = 1 * MIB,
-     .sets = {&calls_core, &calls_loop}},
+     .sets = {&calls_core, &calls_loop, &calls_dns}},
     /* Root still, to start a tree again: it parses nothing from the network. */
     {.name = "supervisor",
      .what = "starts the tree, opens what it hands out",

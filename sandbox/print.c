@@ -74,7 +74,8 @@ static size_t print_call(FILE *out, const struct rule_set *set, size_t at)
     fprintf(out, "%s%s", at == 0 ? "" : ", ", name == NULL ? "?" : name);
     free(name);
     if (rule->refuse != 0) {
-        fprintf(out, " (gets %s)", strerrorname_np(rule->refuse));
+        fprintf(out, " (%s%sgets %s)", rule->when == NULL ? "" : rule->when,
+                rule->when == NULL ? "" : ": ", strerrorname_np(rule->refuse));
         return at + 1;
     }
     size_t next = at;

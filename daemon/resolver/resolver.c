@@ -1,9 +1,207 @@
-/* Resolver: DNS for deliveries, validated. Every answer of the network is hostile. */
-#include "daemon/role.h"
+/* Resolver: DNS for deliveries, validated. The supervisor is trusted; the relay and its deliveries
+ * may have been taken over; every answer of the network is hostile. */
+#include "daemon/resolver/resolver.h"
+#include "daemon/messages.h"
+#include "daemon/resolver/context.h"
+
+#include <arpa/nameser.h>
+#include <errno.h>
+#include <event2/event.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unbound.h>
+#include <unbound-event.h>
+#include <unistd.h>
+
+#define FD_RESOLV_CONF FD_EXTRA
+#define FD_ANCHORS     (FD_EXTRA + 1)
+#define FILE_MAX       65536u
+
+#define DELIVERIES_SLACK 16u /* ended ones whose RP_DELIVERY_GONE is still under way */
+
+static struct resolver {
+    struct role *role;
+    struct context context;
+    struct ipc_peer *relay;
+    LIST_HEAD(, delivery) deliveries;
+    uint64_t n_deliveries;
+    const char *validation; /* what is known of it, for status */
+} resolver;
+
+/* --- deliveries --- */
+
+static void forget(struct delivery *d)
+{
+    LIST_REMOVE(d, next);
+    resolver.n_deliveries--;
+    questions_orphan(d);
+    ipc_peer_free(d->channel);
+    free(d);
+}
+
+/* A delivery has ended, or has done what it may not: its channel goes, nothing else. */
+static void on_delivery_gone(void *ctx, struct ipc_peer *peer, enum sp_err why)
+{
+    struct delivery *d = ctx;
+    (void)peer;
+    if (why != SP_ERR_PEER)
+        role_log("delivery %u loses its channel: %s", d->id, sp_err_text(why));
+    forget(d);
+}
+
+static enum sp_err on_mx(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
+{
+    (void)peer;
+    return questions_ask(ctx, QUESTION_MX, frame);
+}
+
+static enum sp_err on_address(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
+{
+    (void)peer;
+    return questions_ask(ctx, QUESTION_ADDRESS, frame);
+}
+
+static const struct ipc_rule delivery_rule[] = {
+    {RD_MX, false, false, 2, 2 + QUESTION_NAME_MAX, on_mx},
+    {RD_ADDRESS, false, false, 2, 2 + QUESTION_NAME_MAX, on_address},
+};
+static const struct ipc_rules delivery_rules = {delivery_rule, 2, UINT64_MAX, on_delivery_gone};
+
+static struct delivery *find_delivery(uint32_t id)
+{
+    struct delivery *d = LIST_FIRST(&resolver.deliveries);
+    while (d != NULL && d->id != id)
+        d = LIST_NEXT(d, next);
+    return d;
+}
+
+static enum sp_err on_delivery(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
+{
+    (void)ctx;
+    (void)peer;
+    uint32_t id = wire_get_u32(&frame->body);
+    (void)wire_get_u64(&frame->body); /* the lease: nothing to us */
+    if (!wire_in_done(&frame->body) || find_delivery(id) != NULL)
+        return SP_ERR_FORMAT;
+    struct delivery *d = NULL;
+    if (resolver.n_deliveries < resolver.role->config->deliveries + DELIVERIES_SLACK)
+        d = calloc(1, sizeof(*d));
+    if (d == NULL) {
+        role_log("delivery %u gets no channel: there are too many", id);
+        return SP_OK; /* the descriptor is closed, the delivery fails and is tried again */
+    }
+    d->id = id;
+    d->channel = ipc_peer_new(resolver.role->base, frame->fd, &delivery_rules, d);
+    frame->fd = -1;
+    if (d->channel == NULL) {
+        free(d);
+        return SP_OK;
+    }
+    LIST_INSERT_HEAD(&resolver.deliveries, d, next);
+    resolver.n_deliveries++;
+    return SP_OK;
+}
+
+static enum sp_err on_delivery_dead(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
+{
+    (void)ctx;
+    (void)peer;
+    uint32_t id = wire_get_u32(&frame->body);
+    struct delivery *d = wire_in_done(&frame->body) ? find_delivery(id) : NULL;
+    if (d != NULL)
+        forget(d);
+    return SP_OK;
+}
+
+static const struct ipc_rule relay_rule[] = {
+    {RP_DELIVERY, true, false, 4 + 8, 4 + 8, on_delivery},
+    {RP_DELIVERY_GONE, false, false, 4, 4, on_delivery_dead},
+};
+
+/* A relay that is gone has no deliveries left that could hear an answer. */
+static void on_relay_gone(void *ctx, struct ipc_peer *peer, enum sp_err why)
+{
+    struct delivery *d;
+    (void)ctx;
+    if (why != SP_ERR_PEER)
+        role_log("relay loses its edge: %s", sp_err_text(why));
+    while ((d = LIST_FIRST(&resolver.deliveries)) != NULL)
+        forget(d);
+    resolver.relay = NULL;
+    ipc_peer_free(peer);
+}
+
+static const struct ipc_rules relay_rules = {relay_rule, 2, UINT64_MAX, on_relay_gone};
+
+/* --- the role --- */
+
+/* What the supervisor opened, as text; "" if it could not be opened. Closes it. */
+static enum sp_err read_text(int fd, char *text)
+{
+    size_t len = 0;
+    ssize_t n = 0;
+    while (len < FILE_MAX && (n = read(fd, text + len, FILE_MAX - len)) > 0)
+        len += (size_t)n;
+    bool absent = n < 0 && errno == EBADF;
+    text[absent ? 0 : len] = '\0';
+    if (!absent)
+        close(fd);
+    if (len == FILE_MAX || memchr(text, '\0', len) != NULL)
+        return SP_ERR_CONFIG;
+    return n < 0 && !absent ? SP_ERR_SYSTEM : SP_OK;
+}
+
+static enum sp_err prepare(struct role *role)
+{
+    char *servers = malloc(FILE_MAX + 1), *anchors = malloc(FILE_MAX + 1);
+    resolver.role = role;
+    LIST_INIT(&resolver.deliveries);
+    enum sp_err err = servers != NULL && anchors != NULL ? SP_OK : SP_ERR_MEMORY;
+    if (err == SP_OK)
+        err = read_text(FD_RESOLV_CONF, servers);
+    if (err == SP_OK)
+        err = read_text(FD_ANCHORS, anchors);
+    if (err == SP_OK)
+        err = context_make(role->base, role->config->resolver_server, servers, anchors,
+                           &resolver.context);
+    free(servers);
+    free(anchors);
+    return err;
+}
+
+/* The answer to the first question, about the root: whether the servers asked hand on what is
+ * needed to validate. Many a router does not, and then nothing that is signed above resolves. */
+static void on_first_answer(void *arg, int rcode, void *packet, int len, int security, char *why,
+                            int limited)
+{
+    (void)arg, (void)rcode, (void)packet, (void)len, (void)why, (void)limited;
+    if (security == CONTEXT_SECURE)
+        resolver.validation = "works";
+    if (security != CONTEXT_BOGUS)
+        return;
+    resolver.validation = "fails";
+    role_log("answers do not validate: %s may not hand on DNSSEC signatures; name another in "
+             "[resolver] server, or no mail can be sent",
+             resolver.context.servers);
+}
 
 static enum sp_err run(struct role *role)
 {
-    (void)role;
+    enum sp_err err = questions_init(role->base, resolver.context.ub);
+    resolver.relay = ipc_peer_new(role->base, ROLE_FD(ROLE_RELAY), &relay_rules, NULL);
+    if (err != SP_OK || resolver.relay == NULL)
+        return SP_ERR_MEMORY;
+    if (resolver.context.anchors == 0) {
+        resolver.validation = "off: no trust anchor";
+        role_log("no DNSSEC trust anchor: answers are taken as they come and never called secure; "
+                 "install dns-root-data, or set [resolver] trust_anchor");
+        return SP_OK;
+    }
+    resolver.validation = "not known yet";
+    if (ub_resolve_event(resolver.context.ub, ".", ns_t_soa, ns_c_in, NULL, on_first_answer,
+                         NULL) != UB_NOERROR)
+        return SP_ERR_SYSTEM;
     return SP_OK;
 }
 
@@ -15,9 +213,28 @@ static size_t connect_ports(const struct config *c, uint16_t out[ROLE_MAX_PORTS]
     return 1;
 }
 
+static void status(struct role *role, struct wire_out *pairs)
+{
+    struct question_counts counts = questions_counts();
+    (void)role;
+    wire_put_str(pairs, "servers");
+    wire_put_str(pairs, resolver.context.servers);
+    role_status_number(pairs, "trust_anchors", resolver.context.anchors);
+    wire_put_str(pairs, "validation");
+    wire_put_str(pairs, resolver.validation);
+    role_status_number(pairs, "delivery_channels", resolver.n_deliveries);
+    role_status_number(pairs, "asked", counts.asked);
+    role_status_number(pairs, "waiting", counts.waiting);
+    role_status_number(pairs, "secure", counts.secure);
+    role_status_number(pairs, "bogus", counts.bogus);
+    role_status_number(pairs, "failed", counts.failed);
+}
+
 const struct role_ops resolver_role = {
     .id = ROLE_RESOLVER,
     .name = "resolver",
     .connect = connect_ports,
+    .prepare = prepare,
     .run = run,
+    .status = status,
 };

@@ -9,8 +9,9 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-static const char *const unused[] = {"liblmdb.",    "libjansson.", "libinih.",   "libevent",
-                                     "libseccomp.", "libsodium.",  "libpthread."};
+static const char *const unused[] = {"liblmdb.",    "libjansson.", "libinih.",    "libevent",
+                                     "libseccomp.", "libsodium.",  "libpthread.", "libunbound.",
+                                     "libnettle.",  "libhogweed.", "libgmp.",     "libresolv."};
 
 static int is_unused(const char *path)
 {

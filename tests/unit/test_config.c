@@ -59,6 +59,7 @@ static const char whole[] = "# all there is\n"
                             "retry_for = 5d\n"
                             "[resolver]\n"
                             "server = 127.0.0.1:53\n"
+                            "trust_anchor = /etc/sealpost/anchor.key\n"
                             "[storage]\n"
                             "map_size = 16G\n"
                             "slots = accept-cow\n"
@@ -136,6 +137,7 @@ static void takes_every_key(void **state)
     assert_int_equal(config->max_message, 25u << 20);
     assert_int_equal(config->smtp_deadline, 7200);
     assert_int_equal(config->relay_mode, RELAY_SMARTHOST);
+    assert_string_equal(config->trust_anchor, "/etc/sealpost/anchor.key");
     assert_int_equal(config->map_size, UINT64_C(16) << 30);
     assert_int_equal(config->slots, SLOTS_ACCEPT_COW);
     assert_int_equal(config->memory_lock, LOCK_MLOCK);
@@ -197,6 +199,8 @@ static void names_each_mistake(void **state)
         {"not a setting", "neither a [section] nor a setting"},
         {"[smtp]\nlisten = 127.0.0.1", "is not an address"},
         {"[smtp]\nlisten = localhost:25", "is not an address"},
+        {"[resolver]\nserver = 127.0.0.1", "is not an address"},
+        {"[resolver]\ntrust_anchor = anchor.key", "needs a path from the root"},
         {"[smtp]\nlisten = 127.0.0.1:99999", "is not an address"},
         {"[smtp]\nlisten_lmtp = 127.0.0.1:-1", "is not an address"},
         {"[web]\nlisten = [127.0.0.1:443", "is not an address"},

@@ -41,6 +41,11 @@ static const struct {
     {"delivery", "socket-inet", 0},
     {"delivery", "connect", EINVAL},
     {"delivery", "connect-unix", ENOENT},
+    {"resolver", "socket-inet", 0},
+    {"resolver", "connect", EINVAL},
+    {"resolver", "connect-unix", ENOENT},
+    {"resolver", "connect-fastopen", EPIPE}, /* so that libunbound connects */
+    {"resolver", "bind", EINVAL},
     {"smtp", "accept", EINVAL}, /* allowed, but that socket does not listen */
     {"web", "accept", EINVAL},
     {"web", "socket-inet", EACCES},
