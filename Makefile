@@ -4,7 +4,7 @@
 #   make fuzz T=60  each fuzz harness for T seconds         make bench   side-by-side benchmarks
 #   make install DESTDIR=...                                 make deps    the Debian packages needed
 #   make deb        a Debian package, in build/deb/
-#   parts of check: make lint, unit, seeds, system PYTEST="-k P9"; make clean, help
+#   parts of check: make lint, unit, seeds, system PYTEST="-k P9", browser; make clean, help
 MAKEFLAGS += --no-builtin-rules
 .SUFFIXES:
 .DELETE_ON_ERROR:
@@ -35,7 +35,8 @@ say      = @printf '  %-4s %s\n' $(1) $@
 ENVELOPE := $(wildcard envelope/*.c)
 SANDBOX  := $(wildcard sandbox/*.c)
 DAEMON   := $(filter-out daemon/main.c,$(wildcard daemon/*.c)) $(wildcard storage/*.c) \
-            $(wildcard daemon/smtp/*.c daemon/sealer/*.c daemon/keeper/*.c daemon/web/*.c daemon/audit/*.c daemon/relay/*.c daemon/resolver/*.c)
+            $(wildcard daemon/smtp/*.c daemon/sealer/*.c daemon/keeper/*.c daemon/web/*.c daemon/audit/*.c daemon/relay/*.c daemon/resolver/*.c) \
+            $(B)/gen/page_assets.c
 CONTROL  := $(wildcard daemon/control/*.c)
 CLIENT   := $(wildcard client/*.c)
 
@@ -81,6 +82,27 @@ $(B)/test/sealpostd: $(SEALPOSTD:%.c=$(B)/test/%.o)
 	$(call say,LINK)
 	$(Q)$(CC) $(LDHARDEN) -o $@ $^ $(LIBS)
 
+# The link page (page/): what its lock file pins is fetched, bundled, and laid out as C arrays. Nothing
+# that is fetched runs a script of its own while it is installed (page/.npmrc).
+PAGE_NPM := page/package.json page/package-lock.json page/.npmrc
+$(B)/npm/.done: $(PAGE_NPM) | $(B)/.deps-page
+	$(call say,NPM)
+	$(Q)rm -rf $(@D) && mkdir -p $(@D) && cp $(PAGE_NPM) $(@D)/
+	$(Q)cd $(@D) && npm ci --omit=dev --no-progress --loglevel=error >npm.log 2>&1 || { cat npm.log; exit 1; }
+	$(Q)touch $@
+$(B)/gen/page_assets.c: $(wildcard page/*.js page/*.mjs page/*.html page/*.css page/*.svg) $(B)/npm/.done
+	$(call say,PAGE)
+	$(Q)node page/bundle.mjs $(B)
+# The tests' own packages: a browser's driver, axe-core.
+$(B)/npm-dev/.done: $(PAGE_NPM) | $(B)/.deps-browser
+	$(call say,NPM)
+	$(Q)rm -rf $(@D) && mkdir -p $(@D) && cp $(PAGE_NPM) $(@D)/
+	$(Q)cd $(@D) && npm ci --no-progress --loglevel=error >npm.log 2>&1 || { cat npm.log; exit 1; }
+	$(Q)touch $@
+# In Node and in Chromium, which meets the page as the real web role serves it.
+browser: $(B)/sealpostd $(B)/npm-dev/.done | $(B)/.deps-browser
+	B=$(abspath $(B)) node --test $(BROWSER) $(wildcard tests/browser/*.test.js)
+
 # Unit tests link what is not a main, under the sanitizers.
 $(B)/asan/libsealpost.a: $(patsubst %.c,$(B)/asan/%.o,$(DAEMON) $(SANDBOX) $(ENVELOPE))
 	$(Q)rm -f $@ && ar rcs $@ $^
@@ -119,6 +141,7 @@ check: lint
 	@$(MAKE) --no-print-directory unit
 	@$(MAKE) --no-print-directory seeds
 	@$(MAKE) --no-print-directory system
+	@$(MAKE) --no-print-directory browser
 
 demo: $(PROGRAMS) | $(B)/.deps-demo
 	@B=$(B) sh tests/demo.sh
@@ -188,5 +211,5 @@ clean:
 	rm -rf $(B)
 
 -include $(shell test -d $(B) && find $(B) -path $(B)/deb -prune -o -type f -name '*.d' -print)
-.PHONY: all deps unit system fuzz seeds lint check demo bench deb install uninstall help clean
+.PHONY: all deps unit browser system fuzz seeds lint check demo bench deb install uninstall help clean
 .SECONDARY:

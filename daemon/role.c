@@ -14,6 +14,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <sodium.h>
 #include <stdarg.h>
@@ -36,6 +37,14 @@ void role_log(const char *format, ...)
     vsnprintf(text, sizeof(text), format, args);
     va_end(args);
     dprintf(STDERR_FILENO, "sealpostd[%s]: %s\n", log_name, text);
+}
+
+void role_status_number(struct wire_out *pairs, const char *name, uint64_t value)
+{
+    char text[24];
+    snprintf(text, sizeof(text), "%" PRIu64, value);
+    wire_put_str(pairs, name);
+    wire_put_str(pairs, text);
 }
 
 enum lockmem_kind lockmem_wanted(const struct config *config)

@@ -75,6 +75,9 @@ int role_main(const struct role_ops *ops, bool user_mode, unsigned uid);
 /* Says "sealpostd[NAME]: ..." on stderr. Never content, addresses, secrets. */
 void role_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
+/* For role_ops.status: a pair whose value is a number. */
+void role_status_number(struct wire_out *pairs, const char *name, uint64_t value);
+
 /* [memory] lock as a kind, and the words for the kind that is in use. */
 enum lockmem_kind lockmem_wanted(const struct config *config);
 const char *lockmem_name(enum lockmem_kind kind);

@@ -18,8 +18,9 @@ enum sp_err keys_hmac(const uint8_t key[KEY_SIZE], const void *msg, size_t len,
 
 static void fuzz_target(const char *text)
 {
-    static const char *const patterns[] = {"/healthz", "/v1/sigchain/{address}", "/v1/message/{id}",
-                                           "/v1/message/{id}/piece/{piece}"};
+    static const char *const patterns[] = {
+        "/healthz",  "/v1/sigchain/{address}", "/v1/message/{id}", "/v1/message/{id}/piece/{piece}",
+        "/m/{link}", "/m/{exposed}",           "/m/{other}",       "/page/{build}/{asset}"};
     size_t len;
     const char *query;
     struct path_args args;
@@ -31,6 +32,7 @@ static void fuzz_target(const char *text)
     for (size_t i = 0; i < sizeof(patterns) / sizeof(patterns[0]); i++)
         if (path_match(patterns[i], text, len, &args)) {
             assert(args.address_len <= sizeof(args.address));
+            assert(strlen(args.build) <= PARSE_WORD && strlen(args.asset) <= PARSE_WORD);
             matches++;
         }
     assert(matches <= 1);

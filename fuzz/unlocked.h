@@ -71,6 +71,12 @@ const char *lockmem_name(enum lockmem_kind kind)
     (void)kind;
     return "";
 }
+void role_status_number(struct wire_out *pairs, const char *name, uint64_t value)
+{
+    (void)pairs;
+    (void)name;
+    (void)value;
+}
 void role_log(const char *format, ...)
 {
     (void)format;

@@ -1,9 +1,14 @@
 #!/bin/sh
 # Installs the Debian packages that a target needs, when run as root; says which are missing otherwise.
-#   sh hardening/deps.sh build|demo|check|fuzz|bench|deb
+#   sh hardening/deps.sh build|page|browser|demo|check|fuzz|bench|deb
 set -eu
 build="libc6-dev pkg-config libssl-dev libsodium-dev libseccomp-dev liblmdb-dev libevent-dev libjansson-dev
     libinih-dev libcurl4-openssl-dev libunbound-dev dns-root-data"
+# Node from wherever it is; from Debian where it is not.
+page=""
+command -v node >/dev/null 2>&1 && command -v npm >/dev/null 2>&1 || page="nodejs npm"
+browser="$page openssl"
+command -v chromium >/dev/null 2>&1 || browser="$browser chromium fonts-dejavu-core"
 demo="procps python3 swaks openssl ca-certificates libnet-ssleay-perl"
 check="$demo libcmocka-dev python3-pytest python3-cryptography postfix python3-nacl
     nsd ldnsutils python3-dkim"
@@ -12,12 +17,14 @@ deb="debhelper dpkg-dev lintian git"
 bench="dovecot-core dovecot-lmtpd"
 case "${1:-}" in
 build) want="$build" ;;
+page) want="$page" ;;
+browser) want="$build $browser" ;;
 demo) want="$build $demo" ;;
 check) want="$build $check $fuzz" ;;
 fuzz) want="$build $fuzz" ;;
 deb) want="$build $deb" ;;
 bench) want="$build $demo $bench" ;;
-*) echo "usage: deps.sh build|demo|check|fuzz|bench|deb" >&2; exit 2 ;;
+*) echo "usage: deps.sh build|page|browser|demo|check|fuzz|bench|deb" >&2; exit 2 ;;
 esac
 # One at a time, also under make -j: apt-get does not wait for another.
 exec 9<"$0"

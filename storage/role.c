@@ -8,7 +8,6 @@
 #include <event2/event.h>
 #include <malloc.h>
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -212,28 +211,20 @@ static void stop(struct role *role)
     exit(EXIT_SUCCESS);
 }
 
-static void put_number(struct wire_out *pairs, const char *name, uint64_t value)
-{
-    char text[24];
-    snprintf(text, sizeof(text), "%llu", (unsigned long long)value);
-    wire_put_str(pairs, name);
-    wire_put_str(pairs, text);
-}
-
 static void status(struct role *role, struct wire_out *pairs)
 {
     struct store_role *r = role->state;
     struct store_totals t;
     if (store_totals(r->store, &t) != SP_OK)
         return;
-    put_number(pairs, "users", t.users);
-    put_number(pairs, "messages", t.messages);
-    put_number(pairs, "bytes stored", t.bytes);
-    put_number(pairs, "map used", t.map_used);
-    put_number(pairs, "map size", t.map_size);
-    put_number(pairs, "commits", r->commits);
-    put_number(pairs, "messages a commit", r->commits > 0 ? r->committed / r->commits : 0);
-    put_number(pairs, "last commit us", r->last_commit_us);
+    role_status_number(pairs, "users", t.users);
+    role_status_number(pairs, "messages", t.messages);
+    role_status_number(pairs, "bytes stored", t.bytes);
+    role_status_number(pairs, "map used", t.map_used);
+    role_status_number(pairs, "map size", t.map_size);
+    role_status_number(pairs, "commits", r->commits);
+    role_status_number(pairs, "messages a commit", r->commits > 0 ? r->committed / r->commits : 0);
+    role_status_number(pairs, "last commit us", r->last_commit_us);
 }
 
 static enum sp_err control(struct role *role, struct ipc_frame *frame)

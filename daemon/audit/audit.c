@@ -11,7 +11,6 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -175,21 +174,13 @@ static void stop(struct role *role)
     audit.heard = true; /* what came before the word to stop is read first */
 }
 
-static void put_number(struct wire_out *pairs, const char *name, uint64_t value)
-{
-    char text[24];
-    snprintf(text, sizeof(text), "%" PRIu64, value);
-    wire_put_str(pairs, name);
-    wire_put_str(pairs, text);
-}
-
 static void status(struct role *role, struct wire_out *pairs)
 {
     struct chain_status now = get_status();
     (void)role;
-    put_number(pairs, "events", now.events);
-    put_number(pairs, "bytes", now.bytes);
-    put_number(pairs, "checkpoints", now.checkpoints);
+    role_status_number(pairs, "events", now.events);
+    role_status_number(pairs, "bytes", now.bytes);
+    role_status_number(pairs, "checkpoints", now.checkpoints);
     wire_put_str(pairs, "audit_first_key");
     wire_put_str(pairs, now.first_key);
     wire_put_str(pairs, "audit_current_key");

@@ -9,7 +9,6 @@
 #include "sandbox/lockmem.h"
 
 #include <openssl/crypto.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/queue.h>
 
@@ -206,23 +205,15 @@ static enum sp_err control(struct role *role, struct ipc_frame *frame)
     return SP_OK;
 }
 
-static void put_number(struct wire_out *pairs, const char *name, uint64_t value)
-{
-    char text[24];
-    snprintf(text, sizeof(text), "%llu", (unsigned long long)value);
-    wire_put_str(pairs, name);
-    wire_put_str(pairs, text);
-}
-
 static void status(struct role *role, struct wire_out *pairs)
 {
     (void)role;
     wire_put_str(pairs, "tls_key");
     wire_put_str(pairs, keeper.signer != NULL ? signer_name(keeper.signer) : "none");
-    put_number(pairs, "tls_signatures", keeper.signatures);
-    put_number(pairs, "tls_refused", keeper.refused);
-    put_number(pairs, "session_channels", keeper.n_sessions);
-    put_number(pairs, "heap_bytes", lockheap_used());
+    role_status_number(pairs, "tls_signatures", keeper.signatures);
+    role_status_number(pairs, "tls_refused", keeper.refused);
+    role_status_number(pairs, "session_channels", keeper.n_sessions);
+    role_status_number(pairs, "heap_bytes", lockheap_used());
 }
 
 const struct role_ops keeper_role = {

@@ -7,7 +7,6 @@
 #include "sandbox/lockmem.h"
 
 #include <event2/event.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -152,25 +151,17 @@ static enum sp_err run(struct role *role)
     return s->smtp != NULL ? storage_start(s) : SP_ERR_MEMORY;
 }
 
-static void put_number(struct wire_out *pairs, const char *name, uint64_t value)
-{
-    char text[24];
-    snprintf(text, sizeof(text), "%llu", (unsigned long long)value);
-    wire_put_str(pairs, name);
-    wire_put_str(pairs, text);
-}
-
 static void status(struct role *role, struct wire_out *pairs)
 {
     struct sealer *s = role->state;
     wire_put_str(pairs, "memory_lock");
     wire_put_str(pairs, lockmem_name(lock_kind));
-    put_number(pairs, "sessions", s->n_sessions);
-    put_number(pairs, "messages_sealed", s->messages);
-    put_number(pairs, "bytes_sealed", s->sealed_bytes);
-    put_number(pairs, "slots", s->n_slots);
-    put_number(pairs, "slots_most", s->max_slots);
-    put_number(pairs, "locked_heap_most_used", lockheap_used());
+    role_status_number(pairs, "sessions", s->n_sessions);
+    role_status_number(pairs, "messages_sealed", s->messages);
+    role_status_number(pairs, "bytes_sealed", s->sealed_bytes);
+    role_status_number(pairs, "slots", s->n_slots);
+    role_status_number(pairs, "slots_most", s->max_slots);
+    role_status_number(pairs, "locked_heap_most_used", lockheap_used());
 }
 
 const struct role_ops sealer_role = {

@@ -456,18 +456,9 @@ static void stop(struct role *role)
 static void status(struct role *role, struct wire_out *pairs)
 {
     const struct smtp *s = role->state;
-    const struct {
-        const char *name;
-        uint64_t value;
-    } rows[] = {{"sessions", s->n_clients},
-                {"sessions_accepted", s->accepted},
-                {"sessions_refused", s->refused}};
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        char text[24];
-        snprintf(text, sizeof(text), "%llu", (unsigned long long)rows[i].value);
-        wire_put_str(pairs, rows[i].name);
-        wire_put_str(pairs, text);
-    }
+    role_status_number(pairs, "sessions", s->n_clients);
+    role_status_number(pairs, "sessions_accepted", s->accepted);
+    role_status_number(pairs, "sessions_refused", s->refused);
 }
 
 const struct role_ops smtp_role = {.id = ROLE_SMTP,

@@ -165,7 +165,8 @@ void conn_add_headers(struct evhttp_request *req, const char *type)
     };
     struct evkeyvalq *headers = evhttp_request_get_output_headers(req);
     for (size_t i = 0; i < sizeof(always) / sizeof(always[0]); i++)
-        evhttp_add_header(headers, always[i].name, always[i].value);
+        if (evhttp_find_header(headers, always[i].name) == NULL)
+            evhttp_add_header(headers, always[i].name, always[i].value);
     if (type != NULL)
         evhttp_add_header(headers, "Content-Type", type);
 }

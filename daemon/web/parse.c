@@ -101,13 +101,52 @@ static bool take_address(const char *s, size_t len, struct path_args *args)
     return n > 0;
 }
 
+static bool take_link(const char *s, size_t len, struct path_args *args)
+{
+    return b64u_decode(s, len, args->id, sizeof(args->id)) == SP_OK;
+}
+
+/* What a mail filter makes of "<link>#<secret>". The secret is not looked at. */
+static bool take_exposed(const char *s, size_t len, struct path_args *args)
+{
+    static const char *const marks[] = {"%23", "%2523"};
+    const size_t link = B64U_LEN(sizeof(args->id));
+    for (size_t i = 0; i < sizeof(marks) / sizeof(marks[0]); i++)
+        if (len >= link + strlen(marks[i]) && memcmp(s + link, marks[i], strlen(marks[i])) == 0)
+            return take_link(s, link, args);
+    return false;
+}
+
+static bool take_other(const char *s, size_t len, struct path_args *args)
+{
+    return !take_link(s, len, args) && !take_exposed(s, len, args);
+}
+
+static bool take_word(const char *s, size_t len, char out[PARSE_WORD + 1])
+{
+    if (len == 0 || len > PARSE_WORD)
+        return false;
+    memcpy(out, s, len); /* and the NUL is there */
+    return strspn(out, "abcdefghijklmnopqrstuvwxyz0123456789.-_") == len;
+}
+
+static bool take_build(const char *s, size_t len, struct path_args *args)
+{
+    return take_word(s, len, args->build);
+}
+
+static bool take_asset(const char *s, size_t len, struct path_args *args)
+{
+    return take_word(s, len, args->asset);
+}
+
 static const struct placeholder {
     const char *name;
     bool (*take)(const char *s, size_t len, struct path_args *args);
 } placeholders[] = {
-    {"{id}", take_id},
-    {"{piece}", take_piece},
-    {"{address}", take_address},
+    {"{id}", take_id},       {"{piece}", take_piece},     {"{address}", take_address},
+    {"{link}", take_link},   {"{exposed}", take_exposed}, {"{other}", take_other},
+    {"{build}", take_build}, {"{asset}", take_asset},
 };
 
 static bool segment_match(const char *want, size_t want_len, const char *got, size_t got_len,

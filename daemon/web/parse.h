@@ -13,6 +13,7 @@
 #define PARSE_MAX_TARGET  2048u /* bytes of a request target */
 #define PARSE_MAX_ADDRESS 255u  /* as FORMAT.md section 8 and the store take it */
 #define PARSE_TOKEN       32u
+#define PARSE_WORD        31u
 #define PARSE_LIST_MAX    500u /* entries of a list in one frame (messages.h, SW_LIST) */
 
 /* The values of a pattern's placeholders. */
@@ -21,6 +22,7 @@ struct path_args {
     uint16_t piece;
     uint16_t address_len;
     char address[PARSE_MAX_ADDRESS]; /* percent-decoded, no controls; not NUL-terminated */
+    char build[PARSE_WORD + 1], asset[PARSE_WORD + 1];
 };
 
 /* Cuts a request target in origin form (RFC 9112 3.2.1) in two: path_len bytes of path, and the
@@ -29,8 +31,10 @@ struct path_args {
 enum sp_err target_split(const char *target, size_t *path_len, const char **query);
 
 /* True if the path has the pattern's form: literal segments, and {id} 32 hex digits (either case),
- * {piece} 0..65535 in decimal without leading zeros, {address} percent-encoded UTF-8. Nothing is
- * normalised: "." and ".." are segments like others, and an empty segment matches nothing. */
+ * {piece} 0..65535 in decimal without leading zeros, {address} percent-encoded UTF-8, {link} an id
+ * in 22 digits of base64url, {exposed} the same with "%23" or "%2523" and anything behind, {other}
+ * what is neither, {build} and {asset} words of a-z 0-9 . - _. Nothing is normalised: "." and ".."
+ * are segments like others, and an empty segment matches nothing. */
 bool path_match(const char *pattern, const char *path, size_t len, struct path_args *args);
 
 enum query_key { QUERY_AFTER = 1u, QUERY_LIMIT = 2u };

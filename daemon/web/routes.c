@@ -41,6 +41,10 @@ static const struct outcome chain_add[] = {
 
 static const struct route table[] = {
     {GET, "/healthz", PUBLIC, 0, 0, 0, start_health, NULL, NULL},
+    {GET, "/m/{link}", PUBLIC, 0, 0, 0, start_page, NULL, NULL},
+    {GET, "/m/{exposed}", PUBLIC, 0, 0, 0, start_page_exposed, NULL, NULL},
+    {GET, "/m/{other}", PUBLIC, 0, 0, 0, start_page_gone, NULL, NULL},
+    {GET, "/page/{build}/{asset}", PUBLIC, 0, 0, 0, start_asset, NULL, NULL},
     {GET, "/v1/info", PUBLIC, 0, 0, 0, start_info, NULL, NULL},
     {POST, "/v1/enroll", PUBLIC, 0, ENROLL_BODY, SW_ENROLL, start_enroll, finish_octets, enroll},
     {POST, "/v1/challenge", PUBLIC, 0, 0, SW_CHALLENGE, start_nothing, finish_octets, NULL},

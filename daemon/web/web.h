@@ -7,6 +7,7 @@
  *   routes.c    the table of what exists        exchange.c    one request from gencb to its end
  *   asks.c      the edge to the store           stream.c      answers that go out in blocks
  *   handlers.c  bodies and replies, translated  parse.c       text of clients
+ *   page.c      the link page
  *
  * Lifetimes. A conn lives as long as its SSL object. An exchange lives from the request's arrival
  * to the answer's start (its end for a stream), or until its connection goes away, whichever is
@@ -139,7 +140,8 @@ void conn_drop(struct conn *conn);
  * drained); for HEAD its length alone is sent. The request is evhttp's afterwards. */
 void conn_answer(struct evhttp_request *req, int code, const char *type, struct evbuffer *body);
 void conn_answer_error(struct evhttp_request *req, int code, const char *text);
-/* For answers that stream: the headers alone, and before the end is sent. */
+/* For answers that stream: the headers alone, and before the end is sent. A header that is there
+ * stays as it is. */
 void conn_add_headers(struct evhttp_request *req, const char *type);
 void conn_finishing(struct evhttp_request *req, struct conn *conn);
 
@@ -172,6 +174,9 @@ typedef enum sp_err finish_fn(struct exchange *x, struct wire_in *reply);
 start_fn start_health, start_info, start_nothing, start_enroll, start_login, start_chain_get,
     start_chain_add, start_list, start_id;
 finish_fn finish_octets, finish_nothing, finish_chain_get, finish_list;
+
+/* --- page.c: the link page (page.h) --- */
+start_fn start_page, start_page_exposed, start_page_gone, start_asset;
 
 /* --- stream.c: pieces (with Range), and what else the store hands out in parts by offset --- */
 start_fn start_piece, start_parts;

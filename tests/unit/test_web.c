@@ -414,6 +414,47 @@ static void test_simple(void **state)
     assert_int_equal(ask("GET /healthz?x=1" REST "\r\n"), 400);
 }
 
+#define LINK "/m/F6yeHQOA3mkJBaXRk3ft-g"
+
+/* The link page: the same for every link, under policies of its own; its parts for ever. */
+static void test_page(void **state)
+{
+    static const char *const policy[] = {
+        "Cache-Control: no-store\r\n", "Cross-Origin-Opener-Policy: same-origin\r\n",
+        "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'\r\n",
+        "Content-Type: text/html; charset=utf-8\r\n", "Referrer-Policy: no-referrer\r\n"};
+    static const char *const same[] = {"/m/AAAAAAAAAAAAAAAAAAAAAA", LINK "%23a.b", LINK "%2523a.b"};
+    char path[128], tag[64], first[8192];
+    (void)state;
+    assert_int_equal(ask("GET " LINK REST "\r\n"), 200);
+    for (size_t i = 0; i < sizeof(policy) / sizeof(policy[0]); i++)
+        assert_true(has(policy[i]));
+    assert_null(strstr(strstr(answer, "Content-Security-Policy") + 1, "Content-Security-Policy"));
+    assert_true(strlen(body()) < sizeof(first));
+    strcpy(first, body());
+    for (size_t i = 0; i < sizeof(same) / sizeof(same[0]); i++) {
+        assert_int_equal(ask("GET %s" REST "\r\n", same[i]), 200);
+        assert_string_equal(body(), first);
+    }
+    assert_int_equal(ask("GET " LINK "x" REST "\r\n"), 404);
+    assert_true(has("<html") && has("trusted-types 'none'"));
+    assert_int_equal(ask("POST " LINK REST "\r\n"), 405);
+    assert_true(has("Allow: GET, HEAD\r\n"));
+
+    const char *at = strstr(first, "/page/");
+    snprintf(path, sizeof(path), "%.*s/sealed.js", (int)strcspn(at + 6, "/") + 6, at);
+    assert_int_equal(ask("GET %s" REST "\r\n", path), 200);
+    assert_true(has("immutable\r\n") && has("Content-Type: text/javascript"));
+    assert_false(has("no-store"));
+    assert_int_equal(sscanf(strstr(answer, "ETag: "), "ETag: %63[^\r]", tag), 1);
+    assert_int_equal(ask("GET %s" REST "If-None-Match: %s\r\n\r\n", path, tag), 304);
+    assert_string_equal(body(), "");
+    assert_int_equal(ask("GET %s" REST "If-None-Match: \"x\"\r\n\r\n", path), 200);
+    assert_int_equal(ask("GET %sx" REST "\r\n", path), 404);
+    path[7] ^= 1; /* of another build */
+    assert_int_equal(ask("GET %s" REST "\r\n", path), 404);
+}
+
 static void test_methods(void **state)
 {
     (void)state;
@@ -630,12 +671,12 @@ static void test_busy(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_simple),    cmocka_unit_test(test_methods),
-        cmocka_unit_test(test_malformed), cmocka_unit_test(test_public),
-        cmocka_unit_test(test_token),     cmocka_unit_test(test_piece),
-        cmocka_unit_test(test_pipeline),  cmocka_unit_test(test_vanish),
-        cmocka_unit_test(test_garbage),   cmocka_unit_test(test_alpn),
-        cmocka_unit_test(test_busy),
+        cmocka_unit_test(test_simple),  cmocka_unit_test(test_page),
+        cmocka_unit_test(test_methods), cmocka_unit_test(test_malformed),
+        cmocka_unit_test(test_public),  cmocka_unit_test(test_token),
+        cmocka_unit_test(test_piece),   cmocka_unit_test(test_pipeline),
+        cmocka_unit_test(test_vanish),  cmocka_unit_test(test_garbage),
+        cmocka_unit_test(test_alpn),    cmocka_unit_test(test_busy),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }

@@ -96,6 +96,59 @@ static void test_address(void **state)
     assert_false(match(pattern, longest, &args));
 }
 
+#define LINK "F6yeHQOA3mkJBaXRk3ft-g"
+
+static void test_link(void **state)
+{
+    static const uint8_t id[16] = {0x17, 0xac, 0x9e, 0x1d, 0x03, 0x80, 0xde, 0x69,
+                                   0x09, 0x05, 0xa5, 0xd1, 0x93, 0x77, 0xed, 0xfa};
+    static const char *const exposed[] = {"/m/" LINK "%23", "/m/" LINK "%23secret.digest",
+                                          "/m/" LINK "%2523secret.digest", "/m/" LINK "%23%23"};
+    static const char *const other[] = {
+        "/m/x",           "/m/" LINK "A", "/m/F6yeHQOA3mkJBaXRk3ft-",
+        "/m/" LINK "%24", "/m/" LINK "=", "/m/F6yeHQOA3mkJBaXRk3ft-h", /* stray bits */
+        "/m/" LINK "%2",  "/m/%23" LINK};
+    struct path_args args;
+    (void)state;
+    assert_true(match("/m/{link}", "/m/" LINK, &args));
+    assert_memory_equal(args.id, id, sizeof(id));
+    assert_false(match("/m/{exposed}", "/m/" LINK, &args));
+    assert_false(match("/m/{other}", "/m/" LINK, &args));
+    for (size_t i = 0; i < COUNT(exposed); i++) {
+        assert_true(match("/m/{exposed}", exposed[i], &args));
+        assert_memory_equal(args.id, id, sizeof(id));
+        assert_false(match("/m/{link}", exposed[i], &args));
+        assert_false(match("/m/{other}", exposed[i], &args));
+    }
+    for (size_t i = 0; i < COUNT(other); i++) {
+        assert_true(match("/m/{other}", other[i], &args));
+        assert_false(match("/m/{link}", other[i], &args));
+        assert_false(match("/m/{exposed}", other[i], &args));
+    }
+    assert_false(match("/m/{other}", "/m/", &args));
+    assert_false(match("/m/{other}", "/m/a/b", &args));
+}
+
+static void test_asset(void **state)
+{
+    static const char pattern[] = "/page/{build}/{asset}";
+    static const char *const bad[] = {"/page/0a/",
+                                      "/page//view.js",
+                                      "/page/0a/View.js",
+                                      "/page/0a/a%2e",
+                                      "/page/0a/view/js",
+                                      "/page/view.js",
+                                      "/page/0a/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"};
+    struct path_args args;
+    (void)state;
+    assert_true(match(pattern, "/page/0a/view.js", &args));
+    assert_string_equal(args.build, "0a");
+    assert_string_equal(args.asset, "view.js");
+    assert_true(match(pattern, "/page/0a/aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", &args));
+    for (size_t i = 0; i < COUNT(bad); i++)
+        assert_false(match(pattern, bad[i], &args));
+}
+
 static void test_query(void **state)
 {
     static const char *const bad[] = {"",
@@ -220,8 +273,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_target), cmocka_unit_test(test_path),  cmocka_unit_test(test_address),
-        cmocka_unit_test(test_query),  cmocka_unit_test(test_range), cmocka_unit_test(test_auth),
-        cmocka_unit_test(test_error),
+        cmocka_unit_test(test_link),   cmocka_unit_test(test_asset), cmocka_unit_test(test_query),
+        cmocka_unit_test(test_range),  cmocka_unit_test(test_auth),  cmocka_unit_test(test_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -1,0 +1,139 @@
+/* Serves the page on which a link mail is opened. Clients are hostile; what is served is public,
+ * the same for all, and was fixed when this program was built. docs/page.md explains the policies.
+ */
+#include "daemon/web/page.h"
+
+#include "daemon/web/web.h"
+
+#include <event2/buffer.h>
+#include <event2/http_struct.h>
+#include <sodium.h>
+#include <string.h>
+
+struct header {
+    const char *name, *value;
+};
+
+/* The page itself: its own files and its own server, nothing else; no markup into the document by
+ * script (Trusted Types), no form, no base, no frame around it. */
+static const struct header document_headers[] = {
+    {"Content-Security-Policy",
+     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+     "frame-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'; "
+     "require-trusted-types-for 'script'; trusted-types 'none'"},
+    {"Permissions-Policy",
+     "accelerometer=(), autoplay=(), camera=(), clipboard-read=(), display-capture=(), "
+     "encrypted-media=(), fullscreen=(), geolocation=(), gyroscope=(), hid=(), "
+     "identity-credentials-get=(), idle-detection=(), local-fonts=(), magnetometer=(), "
+     "microphone=(), midi=(), payment=(), picture-in-picture=(), "
+     "publickey-credentials-get=(), screen-wake-lock=(), serial=(), usb=(), "
+     "xr-spatial-tracking=()"},
+    {"Cross-Origin-Opener-Policy", "same-origin"},
+    {"Cross-Origin-Resource-Policy", "same-origin"},
+    {"Origin-Agent-Cluster", "?1"},
+    {"X-DNS-Prefetch-Control", "off"},
+    {"X-Robots-Tag", "noindex, nofollow"},
+    {NULL, NULL},
+};
+
+static const struct header asset_headers[] = {
+    {"Cache-Control", "public, max-age=31536000, immutable"}, /* its name is its content's */
+    {"Cross-Origin-Resource-Policy", "same-origin"},
+    {NULL, NULL},
+};
+
+/* The frame in which a mail's HTML is shown: no script whatever it holds, styles within it,
+ * pictures of the mail alone. Also where somebody opens it by itself (sandbox). */
+static const struct header frame_headers[] = {
+    {"Content-Security-Policy",
+     "default-src 'none'; style-src 'unsafe-inline'; img-src data: blob:; form-action 'none'; "
+     "base-uri 'none'; frame-ancestors 'self'; "
+     "sandbox allow-same-origin allow-popups allow-popups-to-escape-sandbox"},
+    {"X-DNS-Prefetch-Control", "off"},
+    {NULL, NULL},
+};
+
+static void add_headers(struct exchange *x, const struct header *list)
+{
+    struct evkeyvalq *headers = evhttp_request_get_output_headers(x->req);
+    for (; list->name != NULL; list++)
+        evhttp_add_header(headers, list->name, list->value);
+}
+
+static void answer(struct exchange *x, int code, const struct page_asset *asset)
+{
+    struct evbuffer *body = evbuffer_new();
+    if (body == NULL || evbuffer_add_reference(body, asset->bytes, asset->len, NULL, NULL) != 0) {
+        if (body != NULL)
+            evbuffer_free(body);
+        exchange_fail(x, SP_ERR_MEMORY);
+        return;
+    }
+    exchange_answer(x, code, asset->type, body);
+}
+
+void page_answer(struct exchange *x, bool there)
+{
+    add_headers(x, document_headers);
+    answer(x, there ? 200 : 404, there ? &page_document : &page_gone);
+}
+
+/* Whether the link of x->args.id is one that can be opened now: for the store to say. Until it is
+ * asked, every well-formed link has a page, and envelope and pieces are where a dead one shows. */
+static bool link_is_there(const struct exchange *x)
+{
+    (void)x;
+    return true;
+}
+
+enum sp_err start_page(struct exchange *x, struct wire_in *body, struct wire_out *frame)
+{
+    (void)body, (void)frame;
+    page_answer(x, link_is_there(x));
+    return SP_OK;
+}
+
+static void wipe(const char *text)
+{
+    if (text != NULL)
+        sodium_memzero((char *)text, strlen(text)); /* ours to write: libevent's copy for us */
+}
+
+/* A mail filter made "#" into "%23" (INTERFACES: HTTP): what stands behind is a password. It came
+ * here against everybody's will: forget it where it stands, libevent's buffers being wiped when
+ * they are freed (web.c), and let the page mend the address. */
+enum sp_err start_page_exposed(struct exchange *x, struct wire_in *body, struct wire_out *frame)
+{
+    wipe(evhttp_request_get_uri(x->req));
+    wipe(evhttp_uri_get_path(evhttp_request_get_evhttp_uri(x->req)));
+    return start_page(x, body, frame);
+}
+
+/* "/m/" with something that is no link: cut on its way, most likely, and read by a person. */
+enum sp_err start_page_gone(struct exchange *x, struct wire_in *body, struct wire_out *frame)
+{
+    (void)body, (void)frame;
+    page_answer(x, false);
+    return SP_OK;
+}
+
+enum sp_err start_asset(struct exchange *x, struct wire_in *body, struct wire_out *frame)
+{
+    const struct page_asset *asset = page_assets;
+    (void)body, (void)frame;
+    while (asset->name != NULL && strcmp(asset->name, x->args.asset) != 0)
+        asset++;
+    if (asset->name == NULL || strcmp(x->args.build, page_build) != 0)
+        return SP_ERR_NOT_FOUND;
+    const char *known =
+        evhttp_find_header(evhttp_request_get_input_headers(x->req), "If-None-Match");
+    add_headers(x, asset_headers);
+    if (strcmp(asset->name, "frame.html") == 0)
+        add_headers(x, frame_headers);
+    evhttp_add_header(evhttp_request_get_output_headers(x->req), "ETag", asset->etag);
+    if (known != NULL && strcmp(known, asset->etag) == 0)
+        exchange_answer(x, 304, NULL, NULL);
+    else
+        answer(x, 200, asset);
+    return SP_OK;
+}
