@@ -90,6 +90,7 @@ struct dialog {
     bool extended; /* EHLO was accepted */
     bool pipelining, size, eight_bit, utf8, chunking, starttls, auth_plain, auth_login;
     uint64_t size_max; /* 0: none stated */
+    bool ourselves;    /* it bears our name */
     bool over;         /* of no use any more */
     unsigned transactions;
     struct reply reply;
@@ -105,8 +106,8 @@ enum dialog_next dialog_open(struct dialog *d, struct remote *remote,
 /* One mail to all of mail->to; v[mail->n], every one filled in whatever happens. The source is read
  * from its beginning, once, and only if a recipient was accepted.
  * SP_OK: another may follow on this connection. SP_ERR_PEER: the connection is over. Otherwise what
- * the source returned (or SP_ERR_FORMAT: it yielded a bare CR or LF or a NUL, which would smuggle),
- * and the connection is over. */
+ * the source returned (PEER made SYSTEM), or SP_ERR_FORMAT: it yielded a bare CR or LF or a NUL,
+ * which would smuggle; and the connection is over. */
 enum sp_err dialog_send(struct dialog *d, const struct dialog_mail *mail, struct dialog_verdict *v);
 
 /* QUIT, waits a second at most for its answer, and wipes d. The connection stays to be closed. */

@@ -5,15 +5,16 @@
  * signature is over is collected, the keeper signs a hash, the field is written. And what else must
  * be known of a message before it goes out, found on the same way.
  *
- *     dkim_begin, dkim_push ..., dkim_end, then: facts, dkim_from, and for each key
- *     dkim_hash for the algorithm -> hash, signed elsewhere -> dkim_field
+ *     dkim_begin, dkim_push ..., dkim_end, then facts, dkim_from, and for each key
+ *     dkim_hash (for either algorithm, if it is the signer who knows which) and dkim_field
  *
  * Signed: From (and once more, so that none can be added), To, Cc, Subject, Date, Message-ID,
  * In-Reply-To, References, MIME-Version, Content-Type, Content-Transfer-Encoding, Reply-To, List-*.
- * All instances, from the last up; canonical, they may take DKIM_FIELDS bytes and be DKIM_COUNT.
- * A message with more goes unsigned (SP_ERR_LIMIT): a part signed would let the rest be exchanged.
+ * All instances, from the last up. They may take DKIM_FIELDS bytes as they stand and be DKIM_COUNT.
+ * A message with more goes unsigned (SP_ERR_LIMIT): to sign a part would let the rest be exchanged.
  */
 #include "daemon/relay/canon.h"
+#include "daemon/relay/from.h"
 #include "envelope/error.h"
 
 #include <openssl/types.h>
@@ -25,7 +26,7 @@
 #define DKIM_COUNT  64u
 #define DKIM_MAX    4096u /* bytes of a finished field */
 #define DKIM_HASH   32u
-#define DKIM_NAME   255u /* of a selector and of a domain, each */
+#define DKIM_NAME   64u /* octets of a field name that is looked at: no longer one is signed */
 
 /* As KD_DKIM_REPLY has it. */
 enum dkim_algorithm { DKIM_RSA_SHA256 = 1, DKIM_ED25519_SHA256 = 2 };
@@ -33,7 +34,7 @@ enum dkim_algorithm { DKIM_RSA_SHA256 = 1, DKIM_ED25519_SHA256 = 2 };
 struct dkim_facts {
     uint64_t size;        /* bytes of the message */
     uint64_t header_size; /* with the blank line */
-    size_t longest;       /* octets of the longest line without its CRLF */
+    uint64_t longest;     /* octets of the longest line without its CRLF */
     bool eight_bit;       /* octets above 127 anywhere */
     bool header_utf8;     /* ... in the header: needs SMTPUTF8 */
     bool bare;            /* a CR or LF that stands alone: must not be sent (SMTP smuggling) */
@@ -50,29 +51,32 @@ struct dkim {
     /* inner state */
     struct canon_body body;
     EVP_MD_CTX *sha;
-    bool in_body, ended;
+    bool failed, ended;
     uint8_t body_hash[DKIM_HASH];
-    size_t line, count, used, field; /* field: where the one being read begins */
-    int scan;                        /* enum of dkim.c */
-    bool cr, keep;
+    uint64_t line;                /* octets of the line so far */
+    bool cr;                      /* the last octet was a CR */
+    int state;                    /* enum of dkim.c: where in the header, or the body */
+    bool keep;                    /* the field that is being read is one to be signed */
+    size_t name_len, used, field; /* used: of fields; field: where the one being read begins */
+    size_t count;
     struct {
         uint16_t at, len; /* in fields: canonical, without CRLF */
     } kept[DKIM_COUNT];
+    char name[DKIM_NAME];
+    char from[FROM_MAX];      /* empty: not understood */
     char fields[DKIM_FIELDS]; /* of the mail: the struct belongs into locked memory */
 };
 
-/* SP_ERR_CRYPTO, SP_ERR_MEMORY. dkim_free wipes; safe on a zeroed struct. */
+/* SP_ERR_CRYPTO, SP_ERR_MEMORY. dkim_free wipes; safe on a zeroed struct, and twice. */
 enum sp_err dkim_begin(struct dkim *k);
 void dkim_free(struct dkim *k);
 /* The message as it goes out, less Received: and DKIM-Signature: that are put in front; any cut. */
 enum sp_err dkim_push(struct dkim *k, const void *bytes, size_t len);
 enum sp_err dkim_end(struct dkim *k);
 
-/* The one address of the one From field, as local@domain (ASCII letters of the domain lower-cased),
- * at most cap bytes with NUL. Strict, so that no reader can see another address in it:
- * SP_ERR_FORMAT if there is no From field or more than one, more than one address, a group, a
- * route, a literal, or anything that is not RFC 5322 (display names with dots are taken). */
-enum sp_err dkim_from(const struct dkim *k, char *out, size_t cap);
+/* The one address of the one From field (from.h). SP_ERR_FORMAT: there is no From field or more
+ * than one, it is not understood, or the header is malformed. */
+enum sp_err dkim_from(const struct dkim *k, char out[FROM_MAX]);
 
 struct dkim_key {
     enum dkim_algorithm algorithm;
@@ -82,8 +86,8 @@ struct dkim_key {
 };
 
 /* The hash that is to be signed: rsa-sha256 is PKCS#1 v1.5 over this SHA-256 hash, ed25519-sha256
- * is Ed25519 over the 32 bytes. SP_ERR_LIMIT: too_large; SP_ERR_FORMAT: no From, or selector or
- * domain are not ASCII names. */
+ * is Ed25519 over the 32 bytes. SP_ERR_LIMIT: too_large; SP_ERR_FORMAT: not one From, a malformed
+ * header, or selector or domain are not ASCII names; SP_ERR_STATE: not ended. */
 enum sp_err dkim_hash(const struct dkim *k, const struct dkim_key *key, uint8_t hash[DKIM_HASH]);
 /* "DKIM-Signature: ...\r\n" with the signature in it, folded; *out_len bytes without NUL. key as
  * for dkim_hash. */

@@ -21,9 +21,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define REMOTE_IN                                                                                  \
-    16384u /* as much as one record of TLS brings: nothing stays behind in OpenSSL                 \
-            */
+/* As much as one record of TLS brings: nothing stays behind in OpenSSL. */
+#define REMOTE_IN 16384u
 
 /* As SD_RESULT has it. */
 enum remote_tls { REMOTE_CLEAR = 0, REMOTE_ENCRYPTED = 1, REMOTE_VERIFIED = 2 };
