@@ -85,6 +85,12 @@ static int verify_audit(const struct options *o, char **args, size_t n)
     return verify_run(o->config, args + 2, n - 2, o->key, o->json);
 }
 
+static int make_backup(const struct options *o, char **args, size_t n)
+{
+    (void)n;
+    return backup_run(o->config, args[1]);
+}
+
 static int run_check(const struct options *o, char **args, size_t n)
 {
     (void)args;

@@ -33,6 +33,10 @@ enum sp_err ctl_ask(const char *socket_path, uint16_t service, char **args, size
 struct config;
 int verify_run(const struct config *config, char **files, size_t n, const char *key, bool json);
 
+/* backup.c: the database and the keeper's key into a new folder, while the appliance runs; the exit
+ * status. */
+int backup_run(const struct config *config, const char *to);
+
 void table_print(const struct table *t, FILE *out);
 void table_print_json(const struct table *t, FILE *out);
 
