@@ -26,8 +26,8 @@ static int open_database(const char *dir, MDB_env **env)
 {
     char data[PATH_MAX], lock[PATH_MAX];
     struct stat st;
-    snprintf(data, sizeof(data), "%s/data.mdb", dir);
-    snprintf(lock, sizeof(lock), "%s/lock.mdb", dir);
+    snprintf(data, sizeof(data), "%.4000s/data.mdb", dir);
+    snprintf(lock, sizeof(lock), "%.4000s/lock.mdb", dir);
     if (stat(data, &st) != 0)
         return fail(data, strerror(errno));
     int rc = mdb_env_create(env);

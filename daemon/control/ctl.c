@@ -24,6 +24,8 @@ static const char usage_text[] =
     "  status                     what each role says of itself\n"
     "  check [--all]              looks at the running tree and its host, layer by layer; --all:\n"
     "                             shows what is in order too; exit 1: a finding\n"
+    "  backup DIR                 the database and the keeper's key into a new folder, while the\n"
+    "                             appliance runs; keys of what waits or expires are not in it\n"
     "  audit verify [FILE...] [--key HEX]\n"
     "                             checks the audit log, from its first line and over all its\n"
     "                             files; --key: the first public key, as it was noted elsewhere\n"
@@ -108,6 +110,7 @@ static const struct verb {
     {"alias", "list", 2, 2, ask_store},    {"alias", "remove", 3, 3, ask_store},
     {"status", NULL, 1, 1, ask_status},    {"audit", "verify", 2, 500, verify_audit},
     {"audit", "rotate", 2, 2, ask_rotate}, {"check", NULL, 1, 1, run_check},
+    {"backup", NULL, 2, 2, make_backup},
 };
 
 static const struct verb *find_verb(char **args, size_t n)
