@@ -61,7 +61,7 @@ const struct key config_keys[] = {
     {"storage", "slots", WORD, AT(slots), "in-place", R(KEEPER), "in-place|accept-cow", 0, 0},
     {"memory", "lock", WORD, AT(memory_lock), "best",
      R(SMTP) | R(SEALER) | R(KEEPER) | R(AUDIT) | R(RELAY), "best|secretmem|mlock", 0, 0},
-    {"metrics", "listen", LIST, AT(metrics_listen), NULL, UNUSED, 0, 0, 0},
+    {"metrics", "listen", LIST, AT(metrics_listen), NULL, R(WEB), 0, 0, 0},
     {"audit", "checkpoint_events", COUNT, AT(checkpoint_events), "1000", R(AUDIT), 0, 1, 1000000},
     {"audit", "checkpoint_seconds", DURATION, AT(checkpoint_seconds), "5m", R(AUDIT), 0, 1, 86400},
     {"audit", "rotate_size", SIZE, AT(rotate_size), "256M", R(AUDIT), 0, 0, UINT64_C(1) << 50},

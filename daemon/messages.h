@@ -15,6 +15,7 @@ enum {
     CT_ADMIN,           /* +fd: an operator's connection, store alone */
     CT_STATUS,          /* asks for CT_STATUS_REPLY */
     CT_STOP,            /* end cleanly */
+    CT_METRICS_REPLY,   /* web: b16 role, b16 name, b16 value, and so on; empty: busy, ask again */
     CT_LOG,             /* +fd: audit: a new, empty file to go on in; answered by CT_LOG_REPLY */
     CT_DKIM,  /* +fd: b16 selector: keeper; the file holds the PEM private key. In the order of
                  the settings, before CT_READY is waited for and again on reload */
@@ -26,6 +27,7 @@ enum {
     CT_STATUS_REPLY, /* pairs of b16 name, b16 value */
     CT_PROBE_REPLY,  /* u32 errno (0: it was allowed) */
     CT_SCAN_REPLY,   /* u32 markers found */
+    CT_METRICS,      /* web: asks for what all roles say in their status */
     CT_LOG_FULL,     /* audit: the log has reached [audit] rotate_size */
     CT_LOG_REPLY,    /* u64 seq of the last line in the file before; the new one begins behind it */
     CT_SESSION_DIED, /* u32 signal: a forked session died of it (test and status) */

@@ -17,6 +17,7 @@ struct operators {
     struct supervisor *s;
     struct event *listener, *deadline;
     struct ipc_peer *asker, *rotator;
+    bool metrics;     /* it is web that asks */
     unsigned waiting; /* roles that have not replied */
     uint32_t question;
     struct wire_out cells;
@@ -38,6 +39,25 @@ static void add_text(struct operators *o, const char *role, const char *name, co
     add_row(o, role, name, strlen(name), value, strlen(value));
 }
 
+static void add_number(struct operators *o, const char *role, const char *name, uint64_t value)
+{
+    char text[24];
+    snprintf(text, sizeof(text), "%llu", (unsigned long long)value);
+    add_text(o, role, name, text);
+}
+
+/* Nothing when there is more than a frame holds. */
+static void answer_metrics(struct operators *o)
+{
+    struct ipc_peer *web = o->s->child[ROLE_WEB].control;
+    struct wire_out rows = wire_out(o->buf, sizeof(o->buf));
+    o->metrics = false;
+    if (wire_out_ok(&o->cells))
+        rows.len = o->cells.len;
+    if (web != NULL)
+        ipc_peer_send(web, CT_METRICS_REPLY, 0, &rows, -1);
+}
+
 static void answer(struct operators *o)
 {
     static uint8_t frame[IPC_MAX_PAYLOAD];
@@ -47,7 +67,9 @@ static void answer(struct operators *o)
     wire_put_u16(&out, 3);
     wire_put_u32(&out, o->rows);
     wire_put_bytes(&out, o->cells.at, o->cells.len);
-    if (o->asker != NULL) {
+    if (o->metrics) {
+        answer_metrics(o);
+    } else if (o->asker != NULL) {
         ipc_peer_send_flags(o->asker, CC_TABLE, CC_LAST, 0, &out, -1);
         ipc_peer_free(o->asker);
     }
@@ -68,7 +90,7 @@ static enum sp_err ask_roles(struct operators *o, struct ipc_peer *asker, uint16
                              const struct wire_out *body, unsigned roles)
 {
     struct timeval wait = {.tv_sec = STATUS_SECONDS};
-    if (o->asker != NULL)
+    if (o->asker != NULL || o->metrics)
         return SP_ERR_STATE;
     o->asker = asker;
     o->waiting = 0;
@@ -76,6 +98,8 @@ static enum sp_err ask_roles(struct operators *o, struct ipc_peer *asker, uint16
     o->question++;
     o->cells = wire_out(o->buf, sizeof(o->buf));
     add_text(o, "role", "name", "value");
+    add_number(o, "supervisor", "restarts", o->s->restarts);
+    add_number(o, "supervisor", "violations", o->s->violations);
     for (int r = 0; r < ROLE_COUNT; r++)
         if ((roles >> r & 1) && o->s->child[r].control != NULL &&
             ipc_peer_send(o->s->child[r].control, type, o->question, body, -1) == SP_OK)
@@ -180,6 +204,16 @@ void operators_rotated(struct supervisor *s, enum sp_err err, uint64_t last)
                  (unsigned long long)last);
     say_to(o->rotator, err, text);
     o->rotator = NULL;
+}
+
+enum sp_err operators_metrics(struct supervisor *s)
+{
+    struct operators *o = s->operators;
+    struct ipc_peer *web = s->child[ROLE_WEB].control;
+    if (ask_roles(o, NULL, CT_STATUS, NULL, ~0u) != SP_OK)
+        return ipc_peer_send(web, CT_METRICS_REPLY, 0, NULL, -1);
+    o->metrics = true;
+    return SP_OK;
 }
 
 #ifdef SEALPOST_TEST

@@ -284,6 +284,8 @@ enum sp_err resources_open(struct supervisor *s)
     if (err == SP_OK)
         err = listen_all(&c->web_listen, s->res.web);
     if (err == SP_OK)
+        err = listen_all(&c->metrics_listen, s->res.metrics);
+    if (err == SP_OK)
         err = open_state(s);
     if (err == SP_OK)
         err = check_trust_anchor(c);

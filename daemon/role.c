@@ -129,6 +129,7 @@ static const struct ipc_rule control_rules[] = {
     {CT_CERTIFICATE, false, false, 1, IPC_MAX_PAYLOAD, on_control},
     {CT_KEY, false, false, 1, IPC_MAX_PAYLOAD, on_control},
     {CT_ADMIN, true, false, 0, 0, on_control},
+    {CT_METRICS_REPLY, false, false, 0, IPC_MAX_PAYLOAD, on_control},
     {CT_LOG, true, false, 0, 0, on_control},
 #ifdef SEALPOST_TEST
     {CT_PROBE, false, false, 3, 64, testhook_probe},

@@ -125,6 +125,12 @@ static enum sp_err on_reply(void *ctx, struct ipc_peer *peer, struct ipc_frame *
     return operators_status_reply(ctx, role_of(ctx, peer), frame);
 }
 
+static enum sp_err on_metrics(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
+{
+    (void)frame;
+    return role_of(ctx, peer) == ROLE_WEB ? operators_metrics(ctx) : SP_ERR_DENIED;
+}
+
 static enum sp_err on_log_full(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
 {
     struct supervisor *s = ctx;
@@ -157,6 +163,7 @@ static void on_control_gone(void *ctx, struct ipc_peer *peer, enum sp_err why)
 static const struct ipc_rule control_rules[] = {
     {CT_READY, false, true, 0, 0, on_ready},
     {CT_STATUS_REPLY, false, false, 0, 16384, on_reply},
+    {CT_METRICS, false, false, 0, 0, on_metrics},
     {CT_LOG_FULL, false, false, 0, 0, on_log_full},
     {CT_LOG_REPLY, false, false, 8, 8, on_log_reply},
 #ifdef SEALPOST_TEST
@@ -236,7 +243,10 @@ static void report_crash(struct supervisor *s)
 {
     char why[64];
     describe(s->culprit_status, why, sizeof(why));
-    if (WIFSIGNALED(s->culprit_status) && WTERMSIG(s->culprit_status) == SIGSYS)
+    s->restarts++;
+    bool violation = WIFSIGNALED(s->culprit_status) && WTERMSIG(s->culprit_status) == SIGSYS;
+    s->violations += violation;
+    if (violation)
         audit_report(AUDIT_VIOLATION, all_roles[s->culprit]->name, (uint64_t)0, "");
     audit_report(AUDIT_ROLE_CRASHED, all_roles[s->culprit]->name, why);
 }

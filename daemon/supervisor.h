@@ -19,8 +19,9 @@ struct operators;
 
 /* Opened once, before privileges are dropped; handed to every tree that is started. */
 struct resources {
-    int smtp[CONFIG_MAX_LIST], lmtp[CONFIG_MAX_LIST], web[CONFIG_MAX_LIST]; /* listening */
-    int control; /* listening, for sealpostctl */
+    int smtp[CONFIG_MAX_LIST], lmtp[CONFIG_MAX_LIST], web[CONFIG_MAX_LIST],
+        metrics[CONFIG_MAX_LIST]; /* listening */
+    int control;                  /* listening, for sealpostctl */
     int empty_dir, data_dir;
     int audit_log, audit_key;
 };
@@ -50,7 +51,8 @@ struct supervisor {
     bool announced; /* this tree is ready */
     bool served;    /* some tree was */
     unsigned failures;
-    enum role_id culprit; /* the role that died first, and how */
+    uint64_t restarts, violations; /* of the tree; of roles' cages */
+    enum role_id culprit;          /* the role that died first, and how */
     int culprit_status;
 };
 
@@ -73,6 +75,8 @@ enum sp_err operators_status_reply(struct supervisor *s, enum role_id from,
                                    struct ipc_frame *frame);
 void operators_role_gone(struct supervisor *s, enum role_id r);
 
+/* web asks for every role's status: answered by CT_METRICS_REPLY. */
+enum sp_err operators_metrics(struct supervisor *s);
 /* The audit log goes on in a new file, or not. */
 void operators_rotated(struct supervisor *s, enum sp_err err, uint64_t last);
 

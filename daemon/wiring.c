@@ -120,6 +120,9 @@ static void add_resources(struct supervisor *s, struct plan *plan)
         add_resource(&plan->map[ROLE_SMTP], res->lmtp[i], fd++);
     for (size_t i = 0; i < c->web_listen.count; i++)
         add_resource(&plan->map[ROLE_WEB], res->web[i], FD_EXTRA + (int)i);
+    for (size_t i = 0; i < c->metrics_listen.count; i++)
+        add_resource(&plan->map[ROLE_WEB], res->metrics[i],
+                     FD_EXTRA + (int)(c->web_listen.count + i));
     add_fresh(&plan->map[ROLE_RESOLVER], resources_resolv_conf(), FD_EXTRA);
     add_fresh(&plan->map[ROLE_RESOLVER], resources_trust_anchor(c), FD_EXTRA + 1);
     add_resource(&plan->map[ROLE_AUDIT], res->audit_log, FD_EXTRA + 1);

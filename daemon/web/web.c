@@ -4,6 +4,7 @@
 #include "daemon/web/web.h"
 
 #include "daemon/tls.h"
+#include "daemon/web/metrics.h"
 
 #include <event2/listener.h>
 #include <fcntl.h>
@@ -115,7 +116,8 @@ static enum sp_err run(struct role *role)
     struct web *web = role->state;
     tls_set_keeper(ROLE_FD(ROLE_KEEPER));
     ipc_on_idle(on_idle, web);
-    return asks_init(web);
+    enum sp_err err = asks_init(web);
+    return err == SP_OK ? metrics_start(web, FD_EXTRA + (int)role->config->web_listen.count) : err;
 }
 
 /* RFC 7301: nothing but HTTP/1.1 is spoken here; a client that insists on another hears so. */
@@ -165,6 +167,8 @@ static enum sp_err take_certificate(struct web *web, const char *pem, size_t len
 static enum sp_err control(struct role *role, struct ipc_frame *frame)
 {
     size_t len = frame->body.left;
+    if (frame->type == CT_METRICS_REPLY)
+        return metrics_reply(frame);
     if (frame->type != CT_CERTIFICATE)
         return SP_ERR_DENIED;
     return take_certificate(role->state, (const char *)wire_get_bytes(&frame->body, len), len);
