@@ -7,7 +7,7 @@ build="libc6-dev pkg-config libssl-dev libsodium-dev libseccomp-dev liblmdb-dev 
 # Node from wherever it is; from Debian where it is not.
 page=""
 command -v node >/dev/null 2>&1 && command -v npm >/dev/null 2>&1 || page="nodejs npm"
-browser="$page openssl"
+browser="$page openssl curl"
 command -v chromium >/dev/null 2>&1 || browser="$browser chromium fonts-dejavu-core"
 demo="procps python3 swaks openssl ca-certificates libnet-ssleay-perl"
 check="$demo libcmocka-dev python3-pytest python3-cryptography postfix python3-nacl

@@ -147,12 +147,12 @@ export function showHtml(html, frame) {
         node.setAttribute('target', '_blank'); // never in the frame itself
         node.setAttribute('rel', 'noopener noreferrer nofollow');
     });
-    const clean = purify.sanitize(html, CLEAN);
+    const clean = purify.sanitize(html, CLEAN), body = clean.querySelector('body'); // none: a frameset
     for (const name of ['style', 'bgcolor', 'dir']) {
-        const value = clean.querySelector('body').getAttribute(name);
+        const value = body?.getAttribute(name);
         if (value) doc.body.setAttribute(name, value);
     }
-    doc.body.replaceChildren(...clean.querySelectorAll('style'), ...clean.querySelector('body').childNodes);
+    doc.body.replaceChildren(...clean.querySelectorAll('style'), ...body?.childNodes ?? []);
     const pictures = [...doc.body.querySelectorAll('[data-cid]')].map((e) => {
         const cid = e.getAttribute('data-cid');
         try { return [e, decodeURIComponent(cid)]; } catch { return [e, cid]; }

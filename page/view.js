@@ -160,8 +160,13 @@ function reasonNotSaved(error) {
 
 /** Makes `button` save what open(signal, onBytes) yields; `message` and a progress bar say how it goes. */
 function makeSaver(button, message, name, total, open) {
-    const label = button.textContent;
+    const idle = button.textContent;
     let running = null;
+    const label = (words, spoken) => { // what is spoken holds what is seen (WCAG 2.5.3)
+        button.textContent = words;
+        button.setAttribute('aria-label', spoken);
+    };
+    const rest = () => label(idle, idle === say('save') ? say('saveName', { name }) : idle);
     const progress = element('progress', { max: Math.max(1, total), hidden: true });
     progress.setAttribute('aria-label', say('saving', { name }));
     message.before(progress);
@@ -175,8 +180,7 @@ function makeSaver(button, message, name, total, open) {
         state('');
         try {
             const done = await saveAs(name, () => {
-                button.textContent = say('cancel');
-                button.setAttribute('aria-label', say('cancelName', { name }));
+                label(say('cancel'), say('cancelName', { name }));
                 progress.value = 0;
                 progress.hidden = false;
                 return open(abort.signal, (bytes) => { progress.value += bytes; });
@@ -193,10 +197,9 @@ function makeSaver(button, message, name, total, open) {
         }
         running = null;
         progress.hidden = true;
-        button.textContent = label;
-        button.setAttribute('aria-label', say('saveName', { name }));
+        rest();
     });
-    button.setAttribute('aria-label', say('saveName', { name }));
+    rest();
 }
 
 async function* counted(source, onBytes) {

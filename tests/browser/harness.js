@@ -1,0 +1,77 @@
+// What the tests of the page share: one tree, one front, one Chromium a file; a context a page.
+import { after, before } from 'node:test';
+import assert from 'node:assert/strict';
+import { launch } from './browser.js';
+import { startFront } from './front.js';
+import { sealLink } from './seal.js';
+import { startTree } from './tree.js';
+
+export const world = { tree: null, front: null, browser: null };
+
+before(async () => {
+    world.tree = await startTree();
+    world.front = await startFront(world.tree);
+    world.browser = await launch();
+});
+
+after(async () => {
+    await world.browser?.close();
+    await world.front?.stop();
+    await world.tree?.stop();
+});
+
+/** Seals a mail and gives its link. */
+export function deposit(mail, options = {}) {
+    const sealed = sealLink({ signed: true, ...mail, ...options });
+    return { ...sealed, url: world.front.add(sealed) };
+}
+
+/**
+ * A page in a context of its own. page.trouble: console errors and exceptions; page.asked: every request
+ * of the browser, whatever it was for. picker: whether the browser has showSaveFilePicker, which a test
+ * cannot operate: it is given files of the origin's private file system then, which have the same streams.
+ */
+export async function visit(url, { picker = false, script, ...options } = {}) {
+    const context = await world.browser.newContext({
+        ignoreHTTPSErrors: true, locale: 'en-GB', viewport: { width: 1000, height: 800 }, ...options,
+    });
+    await context.addInitScript((has) => {
+        if (!has) delete window.showSaveFilePicker;
+        else window.showSaveFilePicker = async ({ suggestedName }) => {
+            window.picked = suggestedName;
+            return (await navigator.storage.getDirectory()).getFileHandle('saved', { create: true });
+        };
+    }, picker);
+    if (script) await context.addInitScript(script);
+    const page = await context.newPage();
+    page.trouble = [];
+    page.asked = [];
+    page.on('console', (m) => ['error', 'warning'].includes(m.type()) && page.trouble.push(m.text()));
+    page.on('pageerror', (e) => page.trouble.push(String(e)));
+    context.on('request', (r) => page.asked.push(r.url()));
+    world.front.log.length = 0;
+    await page.goto(url);
+    return page;
+}
+
+export const shown = (page, id) => page.waitForSelector(`#${id}:not([hidden])`);
+
+/** Visits, presses Open, waits for the mail. */
+export async function read(url, options) {
+    const page = await visit(url, options);
+    await page.click('#open');
+    await page.waitForSelector('#mail:not([hidden]), #failed:not([hidden])');
+    assert.equal(await page.isVisible('#failed'), false, await page.textContent('#failed'));
+    return page;
+}
+
+/** Visits, presses Open, and gives the title and the text of the failure. */
+export async function failure(url, options) {
+    const page = await visit(url, options);
+    if (await page.isVisible('#open')) await page.click('#open');
+    await shown(page, 'failed');
+    assert.equal(await page.isVisible('#mail'), false);
+    return [await page.textContent('#failed-title'), await page.textContent('#failed-text'), page];
+}
+
+export const done = (page) => page.context().close();
