@@ -16,7 +16,7 @@ B       ?= build
 PREFIX  ?= /usr
 VERSION := 0.1.0
 
-PACKAGES := openssl libsodium libseccomp lmdb libevent libevent_openssl libevent_pthreads jansson inih libcurl libunbound
+PACKAGES := openssl libsodium libseccomp lmdb libevent libevent_openssl libevent_pthreads jansson inih libidn2 libcurl libunbound
 WARN    := -Wall -Wextra -Wconversion -Wshadow -Wvla -Wstrict-prototypes -Wmissing-prototypes -Werror
 HARDEN  := -fPIE -D_FORTIFY_SOURCE=3 -fstack-protector-strong -fstack-clash-protection \
            -fcf-protection -ftrivial-auto-var-init=zero
@@ -24,7 +24,7 @@ COMMON  := -std=c11 -D_GNU_SOURCE -DSEALPOST_VERSION='"$(VERSION)"' -I. -I$(B)/g
 CFLAGS  ?= -O2 -g
 SANITIZE := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 LDHARDEN := -pie -Wl,-z,now,-z,relro,-z,noexecstack
-LIBS     = $(shell pkg-config --libs libssl libcrypto libsodium libseccomp lmdb libevent libevent_openssl jansson inih libunbound) -lresolv
+LIBS     = $(shell pkg-config --libs libssl libcrypto libsodium libseccomp lmdb libevent libevent_openssl jansson inih libidn2 libunbound) -lresolv
 CLIENT_LIBS = $(shell pkg-config --libs libcurl)
 
 # make V=1 shows the commands.

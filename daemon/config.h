@@ -39,6 +39,10 @@ struct config {
     uint64_t max_message; /* bytes */
     uint64_t max_recipients, max_sessions, max_sessions_per_client;
     uint64_t smtp_idle, smtp_deadline; /* seconds */
+    uint64_t smtp_greet_delay;         /* seconds that a client must keep silent at first */
+    uint64_t smtp_min_rate;            /* bytes a second; 0: as slow as it likes */
+    uint64_t smtp_max_rate;            /* connections a minute and client; 0: any number */
+    uint64_t smtp_max_errors, smtp_max_refused, smtp_max_transactions; /* a session */
     uint64_t hold_off; /* seconds, for a client whose session crashed; doubles each time */
     /* [web] */
     struct config_list web_listen;

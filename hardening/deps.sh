@@ -3,7 +3,7 @@
 #   sh hardening/deps.sh build|page|browser|demo|check|fuzz|bench|deb
 set -eu
 build="libc6-dev pkg-config libssl-dev libsodium-dev libseccomp-dev liblmdb-dev libevent-dev libjansson-dev
-    libinih-dev libcurl4-openssl-dev libunbound-dev dns-root-data"
+    libinih-dev libidn2-dev libcurl4-openssl-dev libunbound-dev dns-root-data"
 # Node from wherever it is; from Debian where it is not.
 page=""
 command -v node >/dev/null 2>&1 && command -v npm >/dev/null 2>&1 || page="nodejs npm"

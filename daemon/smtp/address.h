@@ -9,10 +9,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* RFC 5321 4.5.3.1: octets as sent; quotes, and for the path <, > and a source route, included. */
+/* RFC 5321 4.5.3.1: octets as sent; quotes, and for the path <, > and a source route, included. The
+ * path may be longer than the 256 that must be taken, so that the longest of both parts fit. */
 #define ADDRESS_MAX_LOCAL  64u
 #define ADDRESS_MAX_DOMAIN 255u
-#define ADDRESS_MAX_PATH   256u
+#define ADDRESS_MAX_PATH   512u
 /* The longest that address_write() makes, with its NUL. */
 #define ADDRESS_MAX_TEXT (2u * ADDRESS_MAX_LOCAL + 2u + 1u + ADDRESS_MAX_DOMAIN + 1u)
 

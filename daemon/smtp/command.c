@@ -9,11 +9,12 @@ static const struct {
     const char *word;
     enum command_verb verb;
 } verbs[] = {
-    {"HELO", CMD_HELO},    {"EHLO", CMD_EHLO}, {"LHLO", CMD_LHLO},    {"MAIL", CMD_MAIL},
-    {"RCPT", CMD_RCPT},    {"DATA", CMD_DATA}, {"BDAT", CMD_BDAT},    {"RSET", CMD_RSET},
-    {"NOOP", CMD_NOOP},    {"VRFY", CMD_VRFY}, {"EXPN", CMD_EXPN},    {"HELP", CMD_HELP},
-    {"QUIT", CMD_QUIT},    {"GET", CMD_HTTP},  {"POST", CMD_HTTP},    {"PUT", CMD_HTTP},
-    {"CONNECT", CMD_HTTP}, {"HEAD", CMD_HTTP}, {"OPTIONS", CMD_HTTP}, {"STARTTLS", CMD_STARTTLS},
+    {"HELO", CMD_HELO},    {"EHLO", CMD_EHLO},  {"LHLO", CMD_LHLO},    {"MAIL", CMD_MAIL},
+    {"RCPT", CMD_RCPT},    {"DATA", CMD_DATA},  {"BDAT", CMD_BDAT},    {"RSET", CMD_RSET},
+    {"NOOP", CMD_NOOP},    {"VRFY", CMD_VRFY},  {"EXPN", CMD_EXPN},    {"HELP", CMD_HELP},
+    {"QUIT", CMD_QUIT},    {"GET", CMD_HTTP},   {"POST", CMD_HTTP},    {"PUT", CMD_HTTP},
+    {"CONNECT", CMD_HTTP}, {"HEAD", CMD_HTTP},  {"OPTIONS", CMD_HTTP}, {"STARTTLS", CMD_STARTTLS},
+    {"DELETE", CMD_HTTP},  {"TRACE", CMD_HTTP}, {"PATCH", CMD_HTTP},
 };
 #define VERBS (sizeof verbs / sizeof verbs[0])
 
@@ -29,6 +30,11 @@ static enum command_verb look_up(const char *word, size_t len)
             return verbs[i].verb;
     }
     return CMD_UNKNOWN;
+}
+
+bool command_is_http(const char *line)
+{
+    return look_up(line, strcspn(line, " \t")) == CMD_HTTP;
 }
 
 enum sp_err command_split(char *line, size_t len, struct command *out)

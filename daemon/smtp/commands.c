@@ -1,13 +1,11 @@
-/* The verbs of SMTP and LMTP: a table of who may say what when, and a function for each. Arguments
- * come from anybody. */
+/* The verbs of SMTP and LMTP: a table of who may say what when, and a function for each but the
+ * larger ones. Arguments come from anybody. */
 #include "daemon/smtp/command.h"
 #include "daemon/smtp/session.h"
 #include "daemon/tls.h"
 #include "sandbox/lockmem.h"
 
-#include <stdio.h>
 #include <string.h>
-#include <strings.h>
 
 #define HANDSHAKE_SECONDS 60u
 
@@ -30,152 +28,62 @@ static void on_hello(struct session *x, const struct command *c)
     if (x->tls != NULL && x->stream.ssl == NULL)
         session_reply(x, "250-STARTTLS");
     session_reply(x, "250-8BITMIME");
+    session_reply(x, "250-SMTPUTF8");
+    session_reply(x, "250-CHUNKING");
     session_reply(x, "250 ENHANCEDSTATUSCODES");
 }
 
-static const char bad_path[] = "501 5.1.7 Malformed address";
-
-/* NULL, or the reply to a MAIL parameter that we do not take. */
-static const char *check_mail_parameter(const struct session *x, const struct address_param *p)
+/* DATA among chunks: nobody can tell what is meant, so the message is gone (RFC 3030 2). */
+static void spoil(struct session *x)
 {
-    unsigned long long size;
-    if (strcmp(p->key, "SIZE") == 0) {
-        if (address_param_number(p, &size) != SP_OK)
-            return "501 5.5.4 SIZE needs a number";
-        return size > x->config->max_message ? "552 5.3.4 Message too big" : NULL;
-    }
-    if (strcmp(p->key, "BODY") == 0)
-        return address_param_is(p, "7BIT") || address_param_is(p, "8BITMIME")
-                   ? NULL
-                   : "501 5.5.4 BODY is 7BIT or 8BITMIME";
-    return "555 5.5.4 Unknown parameter";
+    if (x->transfer.open)
+        transfer_abort(x, "bad-order");
+    x->mail = true; /* MAIL must wait for RSET, too */
+    x->chunks = CHUNKS_SPOILT;
+    session_error(x, "503 5.5.1 Not among chunks; say RSET");
 }
 
-static void on_mail(struct session *x, const struct command *c)
+/* LMTP answers once a recipient (RFC 2033 4.2). */
+static void answer_content(struct session *x, const char *text, unsigned recipients)
 {
-    const char *at = c->arg, *wrong = NULL;
-    struct address_param p;
-    if (x->mail) {
-        session_error(x, "503 5.5.1 One MAIL at a time");
-        return;
-    }
-    if (!address_keyword(&at, "FROM:")) {
-        session_error(x, "501 5.5.4 MAIL FROM:<address>");
-        return;
-    }
-    enum sp_err err = address_parse(at, ADDRESS_NULL_PATH, &x->from, &at);
-    if (err != SP_OK) {
-        session_error(x, err == SP_ERR_DENIED ? "550 5.6.7 ASCII addresses alone" : bad_path);
-        return;
-    }
-    while (wrong == NULL && (err = address_param_next(&at, &p)) == SP_OK)
-        wrong = x->extended ? check_mail_parameter(x, &p) : "555 5.5.4 Say EHLO first";
-    if (wrong == NULL && err != SP_ERR_NOT_FOUND)
-        wrong = "501 5.5.4 Malformed parameter";
+    for (unsigned i = 0; i < (x->lmtp ? recipients : 1); i++)
+        session_reply(x, "%s", text);
+}
+
+static void take_content(struct session *x)
+{
+    unsigned recipients = x->recipients;
+    const char *wrong = transfer_begin(x, CONTENT_DATA);
     if (wrong != NULL) {
-        session_error(x, wrong);
+        session_reply(x, "%s", wrong);
         return;
     }
-    x->mail = true;
-    session_reply(x, "250 2.1.0 Sender ok");
-}
-
-/* A domain of ours, or none at all (<Postmaster>). */
-static bool is_ours(const struct session *x, const struct address *to)
-{
-    for (size_t i = 0; i < x->config->domain.count; i++)
-        if (strcasecmp(x->config->domain.item[i], to->domain) == 0)
-            return true;
-    return to->domain[0] == '\0' || strcasecmp(to->domain, x->config->hostname) == 0;
-}
-
-static const char *reply_to_recipient(enum sp_err verdict)
-{
-    static const struct {
-        enum sp_err verdict;
-        const char *text;
-    } replies[] = {
-        {SP_OK, "250 2.1.5 Recipient ok"},
-        {SP_ERR_NOT_FOUND, "550 5.1.1 No such user here"},
-        {SP_ERR_NO_KEY, "450 4.2.1 This user has no key yet; try again later"},
-        {SP_ERR_NO_SPACE, "452 4.3.1 No room at the moment"},
-        {SP_ERR_LIMIT, "452 4.5.3 Too many recipients"},
-    };
-    for (size_t i = 0; i < sizeof(replies) / sizeof(replies[0]); i++)
-        if (replies[i].verdict == verdict)
-            return replies[i].text;
-    return "451 4.3.0 Cannot tell; try again later";
-}
-
-/* NULL, or why this recipient is refused without asking the sealer. */
-static const char *refuse_recipient(struct session *x, const char *arg, struct address *to)
-{
-    struct address_param p;
-    if (!address_keyword(&arg, "TO:"))
-        return "501 5.5.4 RCPT TO:<address>";
-    enum sp_err err = address_parse(arg, ADDRESS_POSTMASTER, to, &arg);
-    if (err == SP_ERR_DENIED)
-        return "553 5.6.7 ASCII addresses alone";
-    if (err != SP_OK)
-        return "501 5.1.3 Malformed address";
-    err = address_param_next(&arg, &p);
-    if (err != SP_ERR_NOT_FOUND)
-        return err == SP_OK ? "555 5.5.4 Unknown parameter" : "501 5.5.4 Malformed parameter";
-    /* No open relay, in no spelling: what an older mail system would route on is refused too. */
-    if (!is_ours(x, to) || strpbrk(to->local, "@%!") != NULL)
-        return "550 5.7.1 Not ours to deliver";
-    return NULL;
-}
-
-static void on_rcpt(struct session *x, const struct command *c)
-{
-    struct address to;
-    char text[ADDRESS_MAX_TEXT];
-    const char *wrong = NULL;
-    if (!x->mail)
-        wrong = "503 5.5.1 MAIL first";
-    else if ((wrong = refuse_recipient(x, c->arg, &to)) == NULL &&
-             address_write(&to, text, sizeof(text)) != SP_OK)
-        wrong = "501 5.1.3 Malformed address";
-    if (wrong != NULL) {
-        session_error(x, wrong);
-        return;
-    }
-    if (x->recipients >= x->config->max_recipients) {
-        session_reply(x, "452 4.5.3 Too many recipients");
-        return;
-    }
-    enum sp_err verdict = upstream_recipient(&x->upstream, text);
-    if (verdict == SP_OK && x->recipients++ == 0)
-        memcpy(x->first_rcpt, text, sizeof(text));
-    session_reply(x, "%s", reply_to_recipient(verdict));
-    if (x->upstream.failed != SP_OK)
-        x->quit = true;
+    session_reply(x, "354 End with a dot alone on a line");
+    enum sp_err err = session_flush(x);
+    if (err == SP_OK)
+        err = transfer_read_data(x);
+    if (err == SP_OK)
+        answer_content(x, transfer_finish(x), recipients);
+    else
+        session_fail(x, err);
+    session_forget_transaction(x);
 }
 
 static void on_data(struct session *x, const struct command *c)
 {
-    if (c->arg_len > 0) {
+    if (c->arg_len > 0)
         session_error(x, "501 5.5.4 DATA takes no argument");
-        return;
-    }
-    if (x->recipients == 0) {
-        session_error(x, x->mail ? "554 5.5.1 No valid recipients" : "503 5.5.1 MAIL first");
-        return;
-    }
-    enum sp_err err = upstream_begin(&x->upstream);
-    if (err != SP_OK) {
-        session_reply(x, err == SP_ERR_NO_SPACE ? "452 4.3.1 No room at the moment"
-                                                : "451 4.3.0 Try again later");
-        return;
-    }
-    session_reply(x, "354 End with a dot alone on a line");
-    if (session_flush(x) == SP_OK)
-        transfer_run(x);
+    else if (x->chunks == CHUNKS_OPEN || x->chunks == CHUNKS_SPOILT)
+        spoil(x);
+    else if (!x->mail)
+        session_error(x, "503 5.5.1 MAIL first");
+    else if (x->recipients == 0)
+        session_error(x,
+                      x->lmtp ? "503 5.5.1 No valid recipients" : "554 5.5.1 No valid recipients");
     else
-        upstream_abort(&x->upstream, "interrupted"); /* the sealer waits for content */
-    x->mail = false; /* the sealer has forgotten the transaction either way */
-    session_forget_transaction(x);
+        take_content(x);
+    if (x->upstream.failed != SP_OK)
+        x->quit = true; /* without the sealer there is nothing left to do here */
 }
 
 static void on_rset(struct session *x, const struct command *c)
@@ -197,7 +105,7 @@ static void on_noop(struct session *x, const struct command *c)
 static void on_vrfy(struct session *x, const struct command *c)
 {
     (void)c;
-    session_reply(x, "252 2.1.5 Send it and see");
+    session_reply(x, "252 2.0.0 Send it and see");
 }
 
 static void on_expn(struct session *x, const struct command *c)
@@ -236,8 +144,7 @@ static void on_starttls(struct session *x, const struct command *c)
         return;
     }
     if (x->in_at < x->in_len) {
-        session_reply(x, "554 5.5.0 Nothing may follow STARTTLS");
-        x->quit = true;
+        session_cut(x, END_EARLY, "554 5.5.0", "Nothing may follow STARTTLS");
         return;
     }
     if (lockheap_lock() != SP_OK) {
@@ -264,8 +171,7 @@ static void on_starttls(struct session *x, const struct command *c)
 static void on_http(struct session *x, const struct command *c)
 {
     (void)c;
-    session_reply(x, "421 4.7.0 %s This is not a web server", x->config->hostname);
-    x->quit = true;
+    session_cut(x, END_HTTP, "421 4.7.0", "This is not a web server");
 }
 
 enum where { ANY = 0, SMTP = 1, LMTP = 2, GREETED = 4, BEFORE_TLS = 8 };
@@ -277,11 +183,12 @@ static const struct verb {
     void (*run)(struct session *x, const struct command *c);
 } verbs[] = {
     {CMD_EHLO, SMTP | BEFORE_TLS, on_hello},
-    {CMD_HELO, SMTP | BEFORE_TLS, on_hello},
+    {CMD_HELO, SMTP, on_hello},
     {CMD_LHLO, LMTP | BEFORE_TLS, on_hello},
-    {CMD_MAIL, GREETED, on_mail},
-    {CMD_RCPT, GREETED, on_rcpt},
+    {CMD_MAIL, GREETED, paths_mail},
+    {CMD_RCPT, GREETED, paths_rcpt},
     {CMD_DATA, GREETED, on_data},
+    {CMD_BDAT, GREETED, NULL}, /* chunk_run: even out of place it takes its bytes along */
     {CMD_RSET, ANY, on_rset},
     {CMD_NOOP, BEFORE_TLS, on_noop},
     {CMD_VRFY, ANY, on_vrfy},
@@ -302,6 +209,16 @@ static const struct verb *find_verb(const struct session *x, enum command_verb v
     return NULL;
 }
 
+/* NULL, or why this verb may not come now. */
+static const char *check_place(const struct session *x, const struct verb *v)
+{
+    if (x->config->smtp_tls == TLS_REQUIRE && x->stream.ssl == NULL && !(v->where & BEFORE_TLS))
+        return "530 5.7.0 Say STARTTLS first"; /* RFC 3207 4 */
+    if ((v->where & GREETED) && x->helo[0] == '\0')
+        return x->lmtp ? "503 5.5.1 Say LHLO first" : "503 5.5.1 Say EHLO first";
+    return NULL;
+}
+
 void command_run(struct session *x, char *line, size_t len)
 {
     struct command c;
@@ -310,10 +227,11 @@ void command_run(struct session *x, char *line, size_t len)
         session_error(x, "500 5.5.1 Unknown command");
         return;
     }
-    if (x->config->smtp_tls == TLS_REQUIRE && x->stream.ssl == NULL && !(v->where & BEFORE_TLS))
-        session_error(x, "530 5.7.0 Say STARTTLS first");
-    else if ((v->where & GREETED) && x->helo[0] == '\0')
-        session_error(x, x->lmtp ? "503 5.5.1 Say LHLO first" : "503 5.5.1 Say EHLO first");
+    const char *wrong = check_place(x, v);
+    if (c.verb == CMD_BDAT)
+        chunk_run(x, &c, wrong);
+    else if (wrong != NULL)
+        session_error(x, wrong);
     else
         v->run(x, &c);
 }

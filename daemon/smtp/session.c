@@ -39,23 +39,57 @@ enum sp_err session_fill(struct session *x)
     return err == SP_OK ? stream_read(&x->stream, x->in, sizeof(x->in), &x->in_len) : err;
 }
 
+void session_cut(struct session *x, enum session_end why, const char *code, const char *text)
+{
+    session_reply(x, "%s %s %s", code, x->config->hostname, text);
+    x->end = why;
+    x->quit = true;
+}
+
 void session_error(struct session *x, const char *text)
 {
     session_reply(x, "%s", text);
-    if (++x->errors >= SESSION_ERRORS) {
-        session_reply(x, "421 4.7.0 %s Too many errors", x->config->hostname);
-        x->quit = true;
-    }
+    if (++x->errors >= x->config->smtp_max_errors)
+        session_cut(x, END_ERRORS, "421 4.7.0", "Too many errors");
+}
+
+void session_fail(struct session *x, enum sp_err err)
+{
+    x->failed = err;
+    x->quit = true;
 }
 
 void session_forget_transaction(struct session *x)
 {
+    if (x->transfer.open)
+        transfer_abort(x, "interrupted");
     if (x->mail)
         upstream_reset(&x->upstream);
-    x->mail = false;
+    x->mail = x->smtputf8 = false;
     x->recipients = 0;
     x->first_rcpt[0] = '\0';
+    x->chunks = CHUNKS_NONE;
     memset(&x->from, 0, sizeof(x->from));
+}
+
+/* More came along with a line that does not end a group, before EHLO has offered PIPELINING: no
+ * client does that, but one who was made to say what it did not mean to does (a browser, a request
+ * that was forged elsewhere). Best effort: only what one read brought can be seen. */
+static bool is_ahead(const struct session *x)
+{
+    return !x->extended && x->in_at < x->in_len;
+}
+
+static void run_line(struct session *x, char *line, size_t len)
+{
+#ifdef SEALPOST_TEST
+    if (session_test_verb(x, line))
+        return;
+#endif
+    if (is_ahead(x) && !command_is_http(line))
+        session_cut(x, END_EARLY, "554 5.5.0", "PIPELINING was not offered");
+    else
+        command_run(x, line, len);
 }
 
 /* Runs one line out of what was read. */
@@ -68,11 +102,7 @@ static void step(struct session *x)
     x->in_at += used;
     switch (event) {
     case LINES_LINE:
-#ifdef SEALPOST_TEST
-        if (session_test_verb(x, line))
-            break;
-#endif
-        command_run(x, line, len);
+        run_line(x, line, len);
         break;
     case LINES_LONG:
         session_error(x, "500 5.5.2 Line too long");
@@ -88,25 +118,39 @@ static void step(struct session *x)
     }
 }
 
+static void greet(struct session *x)
+{
+    if (stream_talks(&x->stream, x->config->smtp_greet_delay))
+        session_cut(x, END_EARLY, "554 5.5.0", "Talking before the greeting");
+    else
+        session_reply(x, "220 %s %s Sealpost", x->config->hostname, x->lmtp ? "LMTP" : "ESMTP");
+}
+
+static void say_why(struct session *x)
+{
+    if (x->failed == SP_ERR_EXPIRED)
+        session_cut(x, END_SLOW, "421 4.4.2", "Idle too long, or too slow");
+    else if (x->failed == SP_ERR_STATE)
+        session_cut(x, END_WELL, "421 4.3.2", "Shutting down");
+}
+
 void session_run(struct session *x)
 {
-    enum sp_err err = SP_OK;
     lines_init(&x->lines);
     /* Anew for each message, and when one is done: who does nothing but NOOP holds a place that
      * others need. */
     stream_set_deadline(&x->stream, x->config->smtp_deadline);
-    session_reply(x, "220 %s %s Sealpost", x->config->hostname, x->lmtp ? "LMTP" : "ESMTP");
-    while (!x->quit && err == SP_OK) {
-        if (x->in_at == x->in_len)
-            err = session_fill(x);
-        if (err == SP_OK)
+    greet(x);
+    while (!x->quit) {
+        enum sp_err err = x->in_at == x->in_len ? session_fill(x) : SP_OK;
+        if (err != SP_OK)
+            session_fail(x, err);
+        else
             step(x);
     }
-    if (err == SP_ERR_EXPIRED)
-        session_reply(x, "421 4.4.2 %s Idle too long", x->config->hostname);
-    else if (err == SP_ERR_STATE)
-        session_reply(x, "421 4.3.2 %s Shutting down", x->config->hostname);
-    if (err != SP_ERR_PEER)
+    session_forget_transaction(x); /* what it holds of a message, too */
+    say_why(x);
+    if (x->failed != SP_ERR_PEER)
         session_flush(x);
-    stream_close(&x->stream);
+    stream_close(&x->stream, x->end != END_WELL);
 }

@@ -2,24 +2,44 @@
 #define SEALPOST_SMTP_SESSION_H
 /*
  * One SMTP or LMTP connection, in a process of its own. session.c runs the dialogue, commands.c the
- * verbs, transfer.c the content.
+ * verbs, paths.c MAIL and RCPT, chunk.c BDAT, transfer.c the content.
  */
 #include "daemon/config.h"
 #include "daemon/smtp/address.h"
+#include "daemon/smtp/command.h"
 #include "daemon/smtp/lines.h"
 #include "daemon/smtp/stream.h"
+#include "daemon/smtp/transfer.h"
 #include "daemon/smtp/upstream.h"
 
 #include <openssl/types.h>
 #include <stdbool.h>
 #include <stdint.h>
 
-#define SESSION_IN  16384u
-#define SESSION_OUT 4096u
-#define SESSION_ERRORS                                                                             \
-    10u                    /* commands in error before the connection is closed (SMTP.md, Syntax)  \
-                            */
+#define SESSION_IN     16384u
+#define SESSION_OUT    4096u
 #define SESSION_CLIENT 64u /* an address as text */
+
+/* Why a session was ended by us: the exit status of its process, which is all that its parent
+ * learns of it. A session that was taken over can hide this; it cannot hide a crash. */
+enum session_end {
+    END_WELL, /* QUIT, or the connection is over */
+    END_ERRORS,
+    END_RECIPIENTS,
+    END_TRANSACTIONS,
+    END_EARLY, /* talked before the greeting, or ahead of EHLO */
+    END_HTTP,
+    END_SLOW,
+    END_COUNT
+};
+
+/* Where BDAT stands (RFC 3030). */
+enum chunks {
+    CHUNKS_NONE,
+    CHUNKS_OPEN,  /* some of the message has come; transfer.open */
+    CHUNKS_DROP,  /* it was refused: what of it is still on its way is read and dropped */
+    CHUNKS_SPOILT /* DATA came among them: nothing but RSET or a hello helps */
+};
 
 struct session {
     const struct config *config;
@@ -37,20 +57,25 @@ struct session {
     char out[SESSION_OUT]; /* replies that wait to be written */
     size_t out_len;
     bool quit;
-    unsigned errors, messages;
+    enum session_end end;
+    enum sp_err failed; /* of the connection */
+    unsigned errors, refused, beyond, transactions, messages;
 
     /* What the client said; forgotten at STARTTLS. */
     char helo[256];
     bool extended; /* EHLO or LHLO */
 
     /* The transaction. */
-    bool mail;
+    bool mail, smtputf8;
     struct address from;
     unsigned recipients;
     char first_rcpt[ADDRESS_MAX_TEXT];
+    struct transfer transfer;
+    enum chunks chunks;
+    unsigned owed; /* replies to the last chunk of a message that was refused before it (LMTP) */
 };
 
-/* Runs to its end; the process exits afterwards. */
+/* Runs to its end; the process exits with session->end afterwards. */
 void session_run(struct session *x);
 
 /* Adds one reply line "CODE text\r\n"; a final one (code, a space) or one of many (code, a hyphen).
@@ -63,12 +88,19 @@ enum sp_err session_flush(struct session *x);
 enum sp_err session_fill(struct session *x);
 /* A reply to a command in error; too many of them end the session. */
 void session_error(struct session *x, const char *text);
+/* A last reply (text follows the code and our name), and why there is no further one. */
+void session_cut(struct session *x, enum session_end why, const char *code, const char *text);
+/* The connection failed: nothing more is read. */
+void session_fail(struct session *x, enum sp_err err);
 void session_forget_transaction(struct session *x);
 
 /* commands.c: one command line, without its CRLF. */
 void command_run(struct session *x, char *line, size_t len);
-/* transfer.c: DATA was accepted; reads the content and answers. */
-void transfer_run(struct session *x);
+/* paths.c */
+void paths_mail(struct session *x, const struct command *c);
+void paths_rcpt(struct session *x, const struct command *c);
+/* chunk.c: BDAT; wrong: NULL, or why it may not come now. */
+void chunk_run(struct session *x, const struct command *c, const char *wrong);
 /* trace.c: Return-Path and Received (RFC 5321 4.4); bytes written. */
 size_t trace_header(const struct session *x, char *out, size_t cap);
 

@@ -4,8 +4,9 @@
 #include "daemon/audit/events.h"
 #include "daemon/messages.h"
 #include "daemon/role.h"
+#include "daemon/smtp/child.h"
 #include "daemon/smtp/guests.h"
-#include "daemon/smtp/session.h"
+#include "daemon/smtp/refusals.h"
 #include "daemon/smtp/shed.h"
 #include "daemon/testhooks.h"
 #include "daemon/tls.h"
@@ -61,56 +62,15 @@ struct smtp {
     size_t n_listeners;
     bool ending;
     struct guests guests;
+    struct refusals refusals;
+    struct event *tick;
     size_t n_late; /* connections that wait for a second try */
-    uint64_t accepted, refused;
+    uint64_t accepted;
 };
 
 static struct smtp smtp;
-static struct session session; /* the child's; untouched pages in the parent */
 
-/* --- the child --- */
-
-/* Everything but its three channels and stderr is closed; fixed numbers, so that the rest is a
- * range. */
-enum { CHILD_CLIENT = 3, CHILD_SEALER, CHILD_KEEPER, CHILD_FIRST_CLOSED };
-
-static void keep_channels(int client, int sealer, int keeper)
-{
-    const int from[] = {client, sealer, keeper};
-    int high[3];
-    for (int i = 0; i < 3; i++)
-        if ((high[i] = fcntl(from[i], F_DUPFD_CLOEXEC, 64)) < 0)
-            _exit(71);
-    for (int i = 0; i < 3; i++)
-        if (dup2(high[i], CHILD_CLIENT + i) < 0)
-            _exit(71);
-    if (close_range(CHILD_FIRST_CLOSED, ~0u, 0) != 0)
-        _exit(71);
-}
-
-static _Noreturn void run_child(const struct smtp *s, const struct client *c, bool lmtp, int fd,
-                                int sealer, int keeper)
-{
-    signal(SIGCHLD, SIG_DFL);
-    stream_watch_signals();
-    keep_channels(fd, sealer, keeper);
-    if (sandbox_install(&s->filter) != SP_OK)
-        _exit(72);
-    /* All zero from the start, and most of it never touched: no page is written that need not be.
-     */
-    session.config = s->role->config;
-    session.tls = s->tls;
-    session.keeper = CHILD_KEEPER;
-    session.id = c->id;
-    session.lmtp = lmtp;
-    session.stream.fd = CHILD_CLIENT;
-    session.upstream.sock = CHILD_SEALER;
-    memcpy(session.client, c->guest.name, sizeof(session.client));
-    session_run(&session);
-    _exit(0);
-}
-
-/* --- the parent --- */
+/* --- sessions --- */
 
 static enum sp_err hand_on(int edge, const struct client *c, int end)
 {
@@ -189,7 +149,15 @@ static enum sp_err start_session(struct smtp *s, struct client *c, bool lmtp, in
     c->began_ms = stream_now_ms();
     pid_t pid = fork();
     if (pid == 0)
-        run_child(s, c, lmtp, fd, ours[0], ours[1]);
+        child_run(&(struct child){.config = s->role->config,
+                                  .tls = s->tls,
+                                  .filter = &s->filter,
+                                  .id = c->id,
+                                  .client = c->guest.name,
+                                  .lmtp = lmtp,
+                                  .connection = fd,
+                                  .sealer = ours[0],
+                                  .keeper = ours[1]});
     close(ours[0]);
     close(ours[1]);
     if (pid > 0) {
@@ -201,13 +169,17 @@ static enum sp_err start_session(struct smtp *s, struct client *c, bool lmtp, in
     return SP_ERR_SYSTEM;
 }
 
-static void report_end(const struct client *c, int status)
+/* Its exit status is what a session says of itself; what it says beyond that is a crash. */
+static void report_end(struct smtp *s, const struct client *c, int status)
 {
+    int end = WIFEXITED(status) ? WEXITSTATUS(status) : END_COUNT;
     if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
         audit_emit(AUDIT_VIOLATION, "session", (uint64_t)c->id, c->guest.name);
-    else if (WIFSIGNALED(status) || WEXITSTATUS(status) != 0)
+    else if (end >= END_COUNT)
         audit_emit(AUDIT_SESSION_CRASHED, (uint64_t)c->id, c->guest.name,
                    (uint64_t)(WIFSIGNALED(status) ? WTERMSIG(status) : 0));
+    else if (end != END_WELL)
+        refusals_note(&s->refusals, (enum refusal)end, c->id, c->guest.name);
     audit_emit(AUDIT_SESSION_CLOSE, (uint64_t)c->id, c->guest.name, stream_now_ms() - c->began_ms);
 }
 
@@ -215,6 +187,11 @@ static void report_end(const struct client *c, int status)
  * many addresses take part in it. */
 static void punish(struct smtp *s, const struct client *c, int status)
 {
+    if (WIFEXITED(status) && WEXITSTATUS(status) < END_COUNT) {
+        unsigned points = refusals_points((enum refusal)WEXITSTATUS(status));
+        if (points > 0)
+            guests_offended(&s->guests, c->guest.key, points, stream_now_ms());
+    }
     if (!WIFSIGNALED(status) || !guests_is_crash(WTERMSIG(status)))
         return;
     guests_crashed(&s->guests, c->guest.key, stream_now_ms());
@@ -233,7 +210,7 @@ static void reap(struct smtp *s)
             struct client *c = &s->clients[i];
             if (c->pid != pid)
                 continue;
-            report_end(c, status);
+            report_end(s, c, status);
             punish(s, c, status);
             tell_gone(ROLE_FD(ROLE_SEALER), c->id);
             if (c->keeper_used)
@@ -244,13 +221,15 @@ static void reap(struct smtp *s)
         }
 }
 
+#define NOTHING REFUSAL_COUNT /* is against it */
+
 /* A free place, or why there is none for this client. */
-static const char *find_place(struct smtp *s, const char *key, struct client **place)
+static enum refusal find_place(struct smtp *s, const char *key, struct client **place)
 {
     size_t same = 0;
     *place = NULL;
     if (guests_held(&s->guests, key, stream_now_ms()))
-        return "held-off";
+        return REFUSAL_HELD;
     for (size_t i = 0; i < s->role->config->max_sessions; i++) {
         struct client *c = &s->clients[i];
         if (c->pid == 0)
@@ -259,36 +238,37 @@ static const char *find_place(struct smtp *s, const char *key, struct client **p
             same++;
     }
     if (*place == NULL)
-        return "too-many-sessions";
-    return same >= s->role->config->max_sessions_per_client ? "too-many-sessions-of-client" : NULL;
+        return REFUSAL_SESSIONS;
+    return same >= s->role->config->max_sessions_per_client ? REFUSAL_CLIENT : NOTHING;
 }
 
-static void refuse(struct smtp *s, int fd, const char *name, const char *why)
+/* "421 4.7.0 our name: text". */
+static void refuse(struct smtp *s, int fd, const char *name, enum refusal why)
 {
-    char text[512];
-    int n = snprintf(text, sizeof(text), "421 4.3.2 %s Too many sessions, try again later\r\n",
-                     s->role->config->hostname);
-    if (send(fd, text, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
+    char reply[512];
+    const char *text = refusals_text(why);
+    int n =
+        snprintf(reply, sizeof(reply), "%.9s %s%s\r\n", text, s->role->config->hostname, text + 9);
+    if (send(fd, reply, (size_t)n, MSG_NOSIGNAL | MSG_DONTWAIT) < 0)
         role_log("a refusal could not be sent");
-    s->refused++;
-    audit_emit(AUDIT_SESSION_REFUSED, name, why);
+    refusals_note(&s->refusals, why, 0, name);
 }
 
 /* Starts a session, or says why not; either way the connection is no longer ours. */
 static void admit(struct smtp *s, int conn, const struct guest *guest, bool lmtp)
 {
     struct client *place;
-    const char *why = s->ending ? "shutting-down" : find_place(s, guest->key, &place);
-    if (why == NULL) {
+    enum refusal why = s->ending ? REFUSAL_ENDING : find_place(s, guest->key, &place);
+    if (why == NOTHING) {
         place->guest = *guest;
         if (start_session(s, place, lmtp, conn) == SP_OK) {
             s->n_clients++;
             s->accepted++;
         } else {
-            why = "no-resources";
+            why = REFUSAL_RESOURCES;
         }
     }
-    if (why != NULL)
+    if (why != NOTHING)
         refuse(s, conn, guest->name, why);
     close(conn);
 }
@@ -329,23 +309,40 @@ static bool try_later(struct smtp *s, int conn, const struct guest *guest, bool 
     return true;
 }
 
+static void on_arrival(struct smtp *s, int conn, const struct guest *guest, bool lmtp)
+{
+    struct client *place;
+    reap(s); /* those that ended make room first */
+    enum guests_verdict verdict = guests_connected(&s->guests, guest->key, stream_now_ms());
+    if (verdict != GUESTS_WELCOME) {
+        refuse(s, conn, guest->name, verdict == GUESTS_HELD ? REFUSAL_HELD : REFUSAL_RATE);
+        close(conn);
+    } else if (find_place(s, guest->key, &place) == NOTHING || !try_later(s, conn, guest, lmtp)) {
+        admit(s, conn, guest, lmtp);
+    }
+}
+
 static void on_connection(evutil_socket_t fd, short what, void *arg)
 {
     struct listener *l = arg;
-    struct smtp *s = l->smtp;
     (void)what;
-    for (int i = 0; i < ACCEPT_TURN && !s->ending; i++) {
+    for (int i = 0; i < ACCEPT_TURN && !l->smtp->ending; i++) {
         struct sockaddr_storage from = {0};
         socklen_t len = sizeof(from);
-        struct client *place;
         int conn = accept4(fd, (struct sockaddr *)&from, &len, SOCK_CLOEXEC);
         if (conn < 0)
             return;
         struct guest guest = guest_of(&from);
-        reap(s); /* those that ended make room first */
-        if (find_place(s, guest.key, &place) == NULL || !try_later(s, conn, &guest, l->lmtp))
-            admit(s, conn, &guest, l->lmtp);
+        on_arrival(l->smtp, conn, &guest, l->lmtp);
     }
+}
+
+static void on_tick(evutil_socket_t fd, short what, void *arg)
+{
+    struct smtp *s = arg;
+    (void)fd;
+    (void)what;
+    refusals_tick(&s->refusals);
 }
 
 static void on_child(evutil_socket_t sig, short what, void *arg)
@@ -364,7 +361,6 @@ static enum sp_err prepare(struct role *role)
 {
     enum lockmem_kind got;
     smtp.role = role;
-    smtp.guests.hold_ms = role->config->hold_off * 1000;
     role->state = &smtp;
     /* A session maps the sealer's slots and locks its own TLS heap; it makes no secret memory. */
     enum sp_err err = lockmem_init(LOCKMEM_MLOCK, &got);
@@ -378,6 +374,8 @@ static enum sp_err prepare(struct role *role)
         err = sandbox_compile(policy_row("session"), &smtp.filter);
     if (err == SP_OK)
         err = shed_libraries();
+    if (err == SP_OK)
+        err = guests_init(&smtp.guests, role->config->hold_off * 1000, role->config->smtp_max_rate);
     smtp.clients = calloc(role->config->max_sessions, sizeof(*smtp.clients));
     return err == SP_OK && smtp.clients == NULL ? SP_ERR_MEMORY : err;
 }
@@ -400,8 +398,12 @@ static enum sp_err run(struct role *role)
 {
     struct smtp *s = role->state;
     const struct config *c = role->config;
+    const struct timeval minute = {.tv_sec = REFUSALS_SECONDS};
     struct event *child = evsignal_new(role->base, SIGCHLD, on_child, s);
     enum sp_err err = child != NULL && event_add(child, NULL) == 0 ? SP_OK : SP_ERR_MEMORY;
+    s->tick = event_new(role->base, -1, EV_PERSIST, on_tick, s);
+    if (s->tick == NULL || event_add(s->tick, &minute) != 0)
+        err = SP_ERR_MEMORY;
     for (size_t i = 0; err == SP_OK && i < c->smtp_listen.count + c->lmtp_listen.count; i++)
         err = add_listener(s, FD_EXTRA + (int)i, i >= c->smtp_listen.count);
     return err;
@@ -443,6 +445,8 @@ static void stop(struct role *role)
     struct smtp *s = role->state;
     struct timeval grace = {.tv_sec = (time_t)role->config->shutdown_grace};
     s->ending = true;
+    event_del(s->tick);
+    refusals_tick(&s->refusals);
     for (size_t i = 0; i < s->n_listeners; i++)
         event_del(s->listeners[i].event);
     for (size_t i = 0; i < role->config->max_sessions; i++)
@@ -458,7 +462,8 @@ static void status(struct role *role, struct wire_out *pairs)
     const struct smtp *s = role->state;
     role_status_number(pairs, "sessions", s->n_clients);
     role_status_number(pairs, "sessions_accepted", s->accepted);
-    role_status_number(pairs, "sessions_refused", s->refused);
+    role_status_number(pairs, "sessions_refused", refusals_count(&s->refusals));
+    refusals_status(&s->refusals, pairs);
 }
 
 const struct role_ops smtp_role = {.id = ROLE_SMTP,

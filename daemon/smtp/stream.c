@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdbool.h>
 #include <string.h>
@@ -11,6 +12,9 @@
 #include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
+
+#define DRAIN_READS 64
+#define DRAIN_MS    50
 
 static volatile sig_atomic_t told_to_end;
 
@@ -134,11 +138,32 @@ enum sp_err stream_start_tls(struct stream *s, SSL_CTX *ctx)
     return err == SP_OK || err == SP_ERR_STATE || err == SP_ERR_EXPIRED ? err : SP_ERR_CRYPTO;
 }
 
-void stream_close(struct stream *s)
+bool stream_talks(struct stream *s, uint64_t seconds)
+{
+    struct pollfd ready = {.fd = s->fd, .events = POLLIN};
+    char byte;
+    return poll(&ready, 1, (int)seconds * 1000) > 0 &&
+           recv(s->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) > 0;
+}
+
+/* What has come already, and what may come within a moment. */
+static void drain(int fd)
+{
+    struct pollfd ready = {.fd = fd, .events = POLLIN};
+    char drop[16384];
+    shutdown(fd, SHUT_WR);
+    for (int i = 0; i < DRAIN_READS && poll(&ready, 1, DRAIN_MS) > 0; i++)
+        if (recv(fd, drop, sizeof(drop), MSG_DONTWAIT) <= 0)
+            break;
+}
+
+void stream_close(struct stream *s, bool hasty)
 {
     if (s->ssl != NULL) {
         SSL_shutdown(s->ssl);
         SSL_free(s->ssl);
     }
+    if (hasty)
+        drain(s->fd);
     close(s->fd);
 }

@@ -8,6 +8,7 @@
 #include "envelope/error.h"
 
 #include <openssl/types.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -28,6 +29,10 @@ enum sp_err stream_write(struct stream *s, const void *buf, size_t len);
 /* The server's side of a handshake. SP_ERR_CRYPTO: it failed; the connection is of no use any more.
  */
 enum sp_err stream_start_tls(struct stream *s, SSL_CTX *ctx);
-void stream_close(struct stream *s);
+/* Waits this long, and tells whether the other side said something meanwhile. In the clear. */
+bool stream_talks(struct stream *s, uint64_t seconds);
+/* hasty: something may be unread; a bounded part of it is read and dropped, since the kernel would
+ * answer it with a reset that can overtake our last reply (RFC 9293 3.10.7.1). */
+void stream_close(struct stream *s, bool hasty);
 
 #endif

@@ -33,14 +33,14 @@ static void clean(const char *in, char *out, size_t cap)
     out[n] = '\0';
 }
 
-/* RFC 3848: how it came. */
+/* RFC 3848, RFC 6531 4.3: how it came. */
 static const char *protocol(const struct session *x)
 {
-    if (x->lmtp)
-        return x->stream.ssl != NULL ? "LMTPS" : "LMTP";
-    if (x->stream.ssl != NULL)
-        return "ESMTPS";
-    return x->extended ? "ESMTP" : "SMTP";
+    static const char *const words[2][2][2] = {{{"ESMTP", "ESMTPS"}, {"UTF8SMTP", "UTF8SMTPS"}},
+                                               {{"LMTP", "LMTPS"}, {"UTF8LMTP", "UTF8LMTPS"}}};
+    if (!x->lmtp && !x->extended)
+        return x->stream.ssl != NULL ? "ESMTPS" : "SMTP";
+    return words[x->lmtp][x->smtputf8][x->stream.ssl != NULL];
 }
 
 size_t trace_header(const struct session *x, char *out, size_t cap)

@@ -207,10 +207,10 @@ static void test_limits(void **state)
     expect_refused(path(1000, 0, 1, true), 0, SP_ERR_LIMIT);
     expect_good(path(1, 0, 63, false));
     expect_refused(path(1, 0, 64, false), 0, SP_ERR_LIMIT);
-    expect_good(path(1, 5, 2, false));                      /* 256 octets with < and > */
-    expect_refused(path(1, 5, 3, false), 0, SP_ERR_LIMIT);  /* 257 */
-    expect_refused(path(1, 5, 6, false), 0, SP_ERR_LIMIT);  /* a domain of 256 */
-    expect_refused(path(1, 20, 6, false), 0, SP_ERR_LIMIT); /* and of 1,006 */
+    expect_good(path(1, 5, 2, false));                       /* 256 octets with < and > */
+    expect_good(path(64, 5, 5, false));                      /* the longest of both */
+    expect_refused(path(64, 5, 6, false), 0, SP_ERR_LIMIT);  /* a domain of 256 */
+    expect_refused(path(64, 20, 6, false), 0, SP_ERR_LIMIT); /* and of 1,006 */
 }
 
 static void test_keyword(void **state)

@@ -37,6 +37,12 @@ static const char whole[] = "# all there is\n"
                             "max_sessions_per_client = 10\n"
                             "idle = 2m\n"
                             "deadline = 2h\n"
+                            "greet_delay = 2s\n"
+                            "min_rate = 1K\n"
+                            "max_connections_per_minute = 60\n"
+                            "max_errors = 5\n"
+                            "max_refused_recipients = 20\n"
+                            "max_transactions = 30\n"
                             "hold_off = 30s\n"
                             "[web]\n"
                             "listen = 0.0.0.0:8443\n"
@@ -136,6 +142,9 @@ static void takes_every_key(void **state)
     assert_int_equal(config->smtp_tls, TLS_REQUIRE);
     assert_int_equal(config->max_message, 25u << 20);
     assert_int_equal(config->smtp_deadline, 7200);
+    assert_int_equal(config->smtp_min_rate, 1024);
+    assert_int_equal(config->smtp_max_rate, 60);
+    assert_int_equal(config->smtp_max_refused, 20);
     assert_int_equal(config->relay_mode, RELAY_SMARTHOST);
     assert_string_equal(config->trust_anchor, "/etc/sealpost/anchor.key");
     assert_int_equal(config->map_size, UINT64_C(16) << 30);
@@ -354,11 +363,27 @@ static void only(const char *const *names)
 
 static void slices_hold_no_more(void **state)
 {
-    static const char *const roles[ROLE_COUNT][20] = {
-        [ROLE_SMTP] = {"appliance.hostname", "appliance.domain", "appliance.shutdown_grace",
-                       "smtp.listen", "smtp.listen_lmtp", "smtp.tls", "smtp.max_message",
-                       "smtp.max_recipients", "smtp.max_sessions", "smtp.max_sessions_per_client",
-                       "smtp.idle", "smtp.hold_off", "smtp.deadline", "memory.lock"},
+    static const char *const roles[ROLE_COUNT][24] = {
+        [ROLE_SMTP] = {"appliance.hostname",
+                       "appliance.domain",
+                       "appliance.shutdown_grace",
+                       "smtp.listen",
+                       "smtp.listen_lmtp",
+                       "smtp.tls",
+                       "smtp.max_message",
+                       "smtp.max_recipients",
+                       "smtp.max_sessions",
+                       "smtp.max_sessions_per_client",
+                       "smtp.idle",
+                       "smtp.hold_off",
+                       "smtp.deadline",
+                       "memory.lock",
+                       "smtp.greet_delay",
+                       "smtp.min_rate",
+                       "smtp.max_connections_per_minute",
+                       "smtp.max_errors",
+                       "smtp.max_refused_recipients",
+                       "smtp.max_transactions"},
         [ROLE_SEALER] = {"smtp.max_message", "smtp.max_recipients", "smtp.max_sessions",
                          "memory.lock"},
         [ROLE_STORE] = {"appliance.domain", "appliance.code_expiry", "web.url", "storage.map_size",
