@@ -220,6 +220,7 @@ tls = may
 max_message = 300M
 max_sessions = 1000
 max_sessions_per_client = 1000
+max_connections_per_minute = 0
 [web]
 listen = 127.0.0.1:{web}
 url = https://localhost:{web}

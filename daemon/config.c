@@ -1,6 +1,7 @@
 /* The configuration file. Written by the operator, who is trusted to mean well, not to type well:
  * everything that is wrong is named with file and line, and nothing is guessed. */
 #include "daemon/config_keys.h"
+#include "daemon/domain.h"
 #include "daemon/role.h"
 
 #include <errno.h>
@@ -245,15 +246,23 @@ static void demand(struct reader *r, const char *section, const char *name)
     }
 }
 
-/* It goes into replies, trace headers and links as it is. */
-static void check_domain(struct reader *r, const char *name, const char *value)
+/* It goes into replies, trace headers and links: in ASCII, as senders' spellings are compared. */
+static void check_domain(struct reader *r, const char *name, char **value)
 {
     static const char may[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-.";
-    if (value != NULL && (strlen(value) > 253 || value[strspn(value, may)] != '\0')) {
+    char ascii[DOMAIN_MAX + 1];
+    if (*value == NULL)
+        return;
+    if (domain_to_ascii(*value, ascii) != SP_OK || strlen(ascii) > 253 ||
+        ascii[strspn(ascii, may)] != '\0') {
         fprintf(r->errors, "%s: [appliance] %s is not a domain name (letters, digits, - and .)\n",
                 r->path, name);
         r->bad = true;
+        return;
     }
+    free(*value);
+    *value = strdup(ascii);
+    r->bad |= *value == NULL;
 }
 
 /* What no default can stand for. */
@@ -266,9 +275,9 @@ static void check_whole(struct reader *r, bool user_mode)
         demand(r, "tls", "key");
     }
     struct config *c = r->config;
-    check_domain(r, "hostname", c->hostname);
+    check_domain(r, "hostname", &c->hostname);
     for (size_t i = 0; i < c->domain.count; i++)
-        check_domain(r, "domain", c->domain.item[i]);
+        check_domain(r, "domain", &c->domain.item[i]);
     if (c->web_url == NULL && c->hostname != NULL) {
         char url[CONFIG_MAX_TEXT + 16];
         snprintf(url, sizeof(url), "https://%s", c->hostname);

@@ -1,8 +1,9 @@
-/* libs: -linih */
+/* libs: -linih -lidn2 */
 /* A configuration file of any bytes, and what a role makes of any slice. What is taken goes through
  * a role's slice and comes back the same. */
 #include "daemon/config.c"
 #include "daemon/config_keys.c"
+#include "daemon/domain.c"
 
 #include <sys/mman.h>
 #include <unistd.h>

@@ -1,4 +1,4 @@
-/* libs: -lcrypto -lsodium */
+/* libs: -lcrypto -lsodium -lidn2 */
 /* A whole SMTP or LMTP session: its dialogue, its content, its side of the channel to the sealer.
  * The input is what the client says; it is cut in two ways, which must not matter. The sealer is a
  * model that holds the session to the order of frames, joins each message again and looks at it. */
@@ -20,13 +20,39 @@ static int fuzz_clock(clockid_t id, struct timespec *now);
 #define is_blank command_is_blank
 #include "daemon/smtp/command.c"
 #undef is_blank
+#define hand_on content_hand_on
+#define step    content_step
 #include "daemon/smtp/content.c"
+#undef hand_on
+#undef step
+#include "daemon/domain.c"
+#define step      header_step
+#define lower     header_lower
+#define is_blank  header_is_blank
+#define received  header_received_word
+#define release   header_release
+#define end_field header_end_field
+#include "daemon/smtp/header.c"
+#undef step
+#undef lower
+#undef is_blank
+#undef received
+#undef release
+#undef end_field
 #include "daemon/smtp/lines.c"
 #include "daemon/smtp/session.c"
 #define clean trace_clean
 #include "daemon/smtp/trace.c"
 #undef clean
+#define end transfer_end
 #include "daemon/smtp/transfer.c"
+#undef end
+#define answer chunk_answer
+#define refuse chunk_refuse
+#include "daemon/smtp/chunk.c"
+#undef answer
+#undef refuse
+#include "daemon/smtp/paths.c"
 #define answer upstream_answer
 #define put    upstream_put
 #include "daemon/smtp/upstream.c"
@@ -55,7 +81,7 @@ static int fuzz_clock(clockid_t id, struct timespec *now);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-enum { LMTP_SIDE = 1, OFFER_TLS = 2, REQUIRE_TLS = 4, INJECT = 8, WRITES_FAIL = 16 };
+enum { LMTP_SIDE = 1, OFFER_TLS = 2, REQUIRE_TLS = 4, INJECT = 8, WRITES_FAIL = 16, EARLY = 32 };
 
 /* The world around one session. */
 struct world {
@@ -88,6 +114,7 @@ struct model {
 
 static struct world world;
 static struct model model;
+static struct session x;
 static uint8_t slot[SLOT_SIZE] __attribute__((aligned(16)));
 
 static void insist(bool good)
@@ -115,13 +142,17 @@ uint64_t stream_now_ms(void)
     return 1;
 }
 
-/* How far a read may go: to the end of a STARTTLS line, unless the client is to cheat. */
+/* How far a read may go: to the end of a STARTTLS line, and to the end of any line before
+ * PIPELINING is offered, unless the client is to cheat. */
 static size_t wall(size_t n)
 {
     static const char word[] = "STARTTLS";
     const uint8_t *at = world.in + world.in_at;
     if ((world.flags & INJECT) != 0)
         return n;
+    const uint8_t *lf = x.offered ? NULL : memchr(at, '\n', n);
+    if (lf != NULL)
+        return (size_t)(lf - at) + 1;
     for (size_t i = 0; i < n; i++)
         if (at[i] == '\n')
             for (size_t back = 8; back < 24 && back <= world.in_at + i; back++)
@@ -171,9 +202,16 @@ enum sp_err stream_start_tls(struct stream *s, SSL_CTX *ctx)
     return SP_OK;
 }
 
-void stream_close(struct stream *s)
+bool stream_talks(struct stream *s, uint64_t seconds)
 {
     (void)s;
+    return seconds == 0 && (world.flags & EARLY) != 0;
+}
+
+void stream_close(struct stream *s, bool hasty)
+{
+    (void)s;
+    (void)hasty;
 }
 
 void tls_set_keeper(int sock)
@@ -226,8 +264,10 @@ static void model_rcpt(struct wire_in *in)
     const uint8_t *address = wire_get_b16(in, 512, &len);
     unsigned sum = world.verdicts;
     insist(model.state != CONTENT && address != NULL && wire_in_done(in));
+    const uint8_t *domain = memrchr(address, '@', len);
+    insist(utf8_is_text(address, len));
     for (size_t i = 0; i < len; i++) {
-        insist(address[i] >= 0x20 && address[i] < 0x7f);
+        insist(address[i] < 0x7f || (x.smtputf8 && domain != NULL && address + i < domain));
         sum = sum * 31 + address[i];
     }
     enum sp_err verdict = verdicts[sum / 7 % 8];
@@ -435,13 +475,16 @@ static void look_at_replies(void)
 
 static void run(const uint8_t *data, size_t size, uint8_t cut, char *out)
 {
-    static struct session x;
     static char host[] = "mx.example.org", domain[] = "example.org";
     struct config config = {.hostname = host,
                             .domain = {.count = 1, .item = {domain}},
                             .max_message = MAX_MESSAGE,
                             .max_recipients = 5,
                             .smtp_idle = 300,
+                            .smtp_min_rate = 100,
+                            .smtp_max_errors = 10,
+                            .smtp_max_refused = 10,
+                            .smtp_max_transactions = 10,
                             .smtp_deadline = 3600};
     world = (struct world){.flags = data[0],
                            .cut = cut,

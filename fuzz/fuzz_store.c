@@ -1,4 +1,4 @@
-/* libs: -lcrypto -lsodium */
+/* libs: -lcrypto -lsodium -lidn2 */
 /* The sealer's edge of the store, fed by a sealer that was taken over: any frames in any order. The
  * store behind it is a model that checks what it is given: bytes of the ring alone, and messages
  * whose envelope says exactly what came. */
@@ -9,6 +9,7 @@
 #include "envelope/cake.c"
 #include "envelope/envelope.c"
 #include "envelope/box.c"
+#include "daemon/domain.c"
 #include "storage/address.c"
 #include "storage/edge_sealer.c"
 

@@ -3,6 +3,7 @@
  */
 #include "storage/edges.h"
 #include "daemon/messages.h"
+#include "daemon/smtp/address.h"
 
 #include <sodium.h>
 #include <stdarg.h>
@@ -82,6 +83,12 @@ static enum sp_err put_row(struct request *q, const char *const *cell)
  * mail. */
 static bool is_plain(const char *address)
 {
+    char path[STORE_MAX_ADDRESS + 2];
+    struct address a;
+    const char *end;
+    int n = snprintf(path, sizeof(path), "<%s>", address);
+    if (n < 0 || (size_t)n >= sizeof(path) || address_parse(path, ADDRESS_UTF8, &a, &end) != SP_OK)
+        return false;
     return strpbrk(address, " \"%!<>()[]\\,;:") == NULL &&
            strchr(address, '@') == strrchr(address, '@');
 }

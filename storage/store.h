@@ -54,8 +54,9 @@ enum sp_err store_totals(struct store *s, struct store_totals *out);
 /* --- Addresses (storage/address.c) --- */
 
 /* Normal form: all ASCII letters lower-cased (local parts are compared without case: our decision,
- * RFC 5321 2.4 leaves it to the receiver). SP_ERR_FORMAT: no local@domain, or a control in it;
- * SP_ERR_LIMIT. bare: allow "postmaster" without a domain (RFC 5321 4.5.1). */
+ * RFC 5321 2.4 leaves it to the receiver), the domain in ASCII (daemon/domain.h). SP_ERR_FORMAT: no
+ * local@domain, or a control in it; SP_ERR_LIMIT. bare: allow "postmaster" without a domain (RFC
+ * 5321 4.5.1). */
 enum sp_err store_address(const void *text, size_t len, bool bare, char out[STORE_MAX_ADDRESS]);
 /* The address without its "+tag"; false if it has none. */
 bool store_address_base(const char *address, char out[STORE_MAX_ADDRESS]);

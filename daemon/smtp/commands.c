@@ -24,6 +24,7 @@ static void on_hello(struct session *x, const struct command *c)
     }
     session_reply(x, "250-%s", x->config->hostname);
     session_reply(x, "250-PIPELINING");
+    x->offered = true;
     session_reply(x, "250-SIZE %llu", (unsigned long long)x->config->max_message);
     if (x->tls != NULL && x->stream.ssl == NULL)
         session_reply(x, "250-STARTTLS");
@@ -160,7 +161,7 @@ static void on_starttls(struct session *x, const struct command *c)
     stream_set_deadline(&x->stream, x->config->smtp_deadline);
     session_forget_transaction(x);
     x->helo[0] = '\0';
-    x->extended = false;
+    x->extended = x->offered = false;
     lines_init(&x->lines);
     if (err != SP_OK) {
         x->out_len = 0; /* nothing may follow in the clear */

@@ -22,7 +22,7 @@ enum header_state {
     IN_BODY,
 };
 
-enum fate { KEEP, HOLD, DROP };
+enum fate { PASS, HOLD, REMOVE };
 
 static const char received[] = "received", results[] = "authentication-results";
 
@@ -39,7 +39,7 @@ static bool is_blank(uint8_t b)
 static enum fate in_line(struct header *h, uint8_t b)
 {
     h->state = b == '\n' ? AT_LINE : IN_LINE;
-    return h->drop ? DROP : KEEP;
+    return h->drop ? REMOVE : PASS;
 }
 
 /* What was held is somebody else's. */
@@ -57,7 +57,7 @@ static enum fate claim(struct header *h, uint8_t b)
 }
 
 /* The name of the server (authserv-id) is complete. */
-static bool is_ours(struct header *h)
+static bool is_own(struct header *h)
 {
     char ascii[DOMAIN_MAX + 1];
     if (h->id_len > 0 && h->id[h->id_len - 1] == '.')
@@ -68,7 +68,7 @@ static bool is_ours(struct header *h)
 
 static enum fate decide(struct header *h, uint8_t b)
 {
-    return is_ours(h) ? claim(h, b) : release(h, b);
+    return is_own(h) ? claim(h, b) : release(h, b);
 }
 
 static enum fate at_line(struct header *h, uint8_t b)
@@ -85,7 +85,7 @@ static enum fate at_line(struct header *h, uint8_t b)
         h->state = IN_NAME;
     else
         return in_line(h, b);
-    return h->state == IN_NAME ? HOLD : KEEP;
+    return h->state == IN_NAME ? HOLD : PASS;
 }
 
 /* The name of a field: true while it may become the one that is looked for. */
@@ -101,7 +101,7 @@ static enum fate in_received(struct header *h, uint8_t b)
 {
     bool whole;
     if (matches(h, b, received, &whole) && !whole)
-        return KEEP;
+        return PASS;
     h->received += whole;
     return in_line(h, b);
 }
@@ -163,7 +163,7 @@ static enum fate in_quoted(struct header *h, uint8_t b)
 /* A held field has ended, in whatever state it was: b begins the next one. */
 static enum fate end_field(struct header *h, uint8_t b)
 {
-    if ((h->state == IN_ID || h->state == IN_QUOTED) && is_ours(h))
+    if ((h->state == IN_ID || h->state == IN_QUOTED) && is_own(h))
         h->held = 0;
     else
         h->let_go = true;
@@ -203,7 +203,7 @@ static enum fate step(struct header *h, uint8_t b)
         return at_line(h, b);
     case AT_BLANK:
         h->state = b == '\n' ? IN_BODY : IN_LINE;
-        return KEEP;
+        return PASS;
     case IN_RECEIVED:
         return in_received(h, b);
     case IN_LINE:
@@ -259,7 +259,7 @@ enum sp_err header_push(struct header *h, const uint8_t *in, size_t len)
             err = hand_on_held(h);
         if (fate == HOLD && h->held == sizeof(h->hold))
             fate = claim(h, in[i]);
-        if (fate != KEEP && err == SP_OK) {
+        if (fate != PASS && err == SP_OK) {
             err = hand_on(h, in + from, i - from);
             from = i + 1;
         }
@@ -272,7 +272,7 @@ enum sp_err header_push(struct header *h, const uint8_t *in, size_t len)
 
 enum sp_err header_finish(struct header *h)
 {
-    if ((h->state == IN_ID || h->state == IN_QUOTED) && is_ours(h))
+    if ((h->state == IN_ID || h->state == IN_QUOTED) && is_own(h))
         h->held = 0;
     return hand_on_held(h);
 }

@@ -77,7 +77,7 @@ void session_forget_transaction(struct session *x)
  * that was forged elsewhere). Best effort: only what one read brought can be seen. */
 static bool is_ahead(const struct session *x)
 {
-    return !x->extended && x->in_at < x->in_len;
+    return !x->offered && x->in_at < x->in_len;
 }
 
 static void run_line(struct session *x, char *line, size_t len)

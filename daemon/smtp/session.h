@@ -64,6 +64,7 @@ struct session {
     /* What the client said; forgotten at STARTTLS. */
     char helo[256];
     bool extended; /* EHLO or LHLO */
+    bool offered;  /* PIPELINING, at any time since */
 
     /* The transaction. */
     bool mail, smtputf8;

@@ -194,9 +194,9 @@ def test_a_sender_cannot_stretch_a_deadline_inside_a_tls_record(fresh):
     alice = t.user("alice")
     plain = socket.create_connection(("127.0.0.1", t.smtp_port))
     plain.recv(1000)
-    plain.sendall(b"EHLO x\r\nSTARTTLS\r\n")
-    time.sleep(0.5)
-    plain.recv(4096)
+    for line in (b"EHLO x\r\n", b"STARTTLS\r\n"):
+        plain.sendall(line)
+        plain.recv(4096)
     to_us, from_us = ssl.MemoryBIO(), ssl.MemoryBIO()
     context = ssl.create_default_context(cafile=t.ca)
     tls = context.wrap_bio(to_us, from_us, server_hostname="127.0.0.1")
@@ -207,9 +207,10 @@ def test_a_sender_cannot_stretch_a_deadline_inside_a_tls_record(fresh):
         except ssl.SSLWantReadError:
             plain.sendall(from_us.read())
             to_us.write(plain.recv(65536))
-    tls.write(b"EHLO x\r\nMAIL FROM:<a@b.test>\r\nRCPT TO:<%s>\r\nDATA\r\n" % alice.address.encode())
-    plain.sendall(from_us.read())
-    time.sleep(0.5)
+    for lines in (b"EHLO x\r\n", b"MAIL FROM:<a@b.test>\r\nRCPT TO:<%s>\r\nDATA\r\n" % alice.address.encode()):
+        tls.write(lines)
+        plain.sendall(from_us.read())
+        time.sleep(0.5)
     tls.write(b"x" * 16000)
     assert closed_within(plain, 16, from_us.read())
     wait_for(lambda: t.children(t.pids()["smtp"]) == [])

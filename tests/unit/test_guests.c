@@ -1,4 +1,5 @@
-/* Who counts as one client, and for how long one who crashes sessions is held off. */
+/* Who counts as one client, how fast it may connect, and for how long one who crashes sessions, or
+ * does lesser things again and again, is held off. */
 #include "daemon/smtp/guests.h"
 
 #include <setjmp.h>
@@ -9,7 +10,23 @@
 #include <arpa/inet.h>
 #include <netinet/in.h>
 #include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
 #include <cmocka.h>
+
+static struct guests g;
+
+static int forget(void **state)
+{
+    (void)state;
+    guests_end(&g);
+    return 0;
+}
+
+static void begin(uint64_t hold_ms, uint64_t per_minute)
+{
+    assert_int_equal(guests_init(&g, hold_ms, per_minute), SP_OK);
+}
 
 static struct guest at(const char *text)
 {
@@ -45,13 +62,15 @@ static void test_ipv4_client_is_its_address(void **state)
 
 static void test_hold_doubles_and_is_forgotten(void **state)
 {
-    static struct guests g = {.hold_ms = 1000};
     (void)state;
+    begin(1000, 0);
     assert_false(guests_held(&g, "a", 5));
     guests_crashed(&g, "a", 5);
     assert_true(guests_held(&g, "a", 1004));
     assert_false(guests_held(&g, "a", 1005));
     assert_false(guests_held(&g, "b", 6));
+    assert_int_equal(guests_connected(&g, "a", 900), GUESTS_HELD);
+    assert_int_equal(guests_connected(&g, "b", 900), GUESTS_WELCOME);
     guests_crashed(&g, "a", 2000);
     assert_true(guests_held(&g, "a", 3999));
     for (int i = 0; i < 100; i++)
@@ -63,24 +82,82 @@ static void test_hold_doubles_and_is_forgotten(void **state)
     assert_int_equal(g.crashes, 103);
 }
 
-static void test_table_keeps_those_held_longest(void **state)
+static void test_lesser_offences_add_up_and_decay(void **state)
 {
-    static struct guests g = {.hold_ms = 1000};
+    (void)state;
+    begin(1000, 0);
+    for (unsigned i = 0; i < 3; i++)
+        guests_offended(&g, "a", 25, 10 + i);
+    assert_false(guests_held(&g, "a", 20));
+    guests_offended(&g, "a", 25, 20);
+    assert_false(guests_held(&g, "a", 20)); /* a little was forgiven since */
+    guests_offended(&g, "a", 1, 20);
+    assert_true(guests_held(&g, "a", 20));
+    uint64_t now = 20; /* as much as is forgiven meanwhile: never held */
+    for (unsigned i = 0; i < 1000; i++) {
+        now += 60000 * 5 / GUESTS_DECAY;
+        guests_offended(&g, "b", 5, now);
+        assert_false(guests_held(&g, "b", now));
+    }
+}
+
+static void test_connections_a_minute(void **state)
+{
+    (void)state;
+    begin(1000, 6);
+    for (unsigned i = 0; i < 6; i++)
+        assert_int_equal(guests_connected(&g, "a", 100), GUESTS_WELCOME);
+    assert_int_equal(guests_connected(&g, "a", 100), GUESTS_TOO_FAST);
+    assert_int_equal(guests_connected(&g, "b", 100), GUESTS_WELCOME);
+    assert_int_equal(guests_connected(&g, "a", 10099), GUESTS_TOO_FAST);
+    assert_int_equal(guests_connected(&g, "a", 10100), GUESTS_WELCOME); /* one every ten seconds */
+    assert_int_equal(guests_connected(&g, "a", 10101), GUESTS_TOO_FAST);
+    for (unsigned i = 0; i < 6; i++)
+        assert_int_equal(guests_connected(&g, "a", 1000000), GUESTS_WELCOME);
+    assert_int_equal(guests_connected(&g, "a", 1000000), GUESTS_TOO_FAST);
+}
+
+static void test_no_limit(void **state)
+{
+    (void)state;
+    begin(1000, 0);
+    for (unsigned i = 0; i < 100000; i++)
+        assert_int_equal(guests_connected(&g, "a", 100), GUESTS_WELCOME);
+}
+
+/* However many clients come by, who is held off stays so. */
+static void test_a_flood_drives_out_nobody_who_is_held(void **state)
+{
     char key[GUEST_TEXT];
     (void)state;
-    for (unsigned i = 0; i < 2 * GUESTS_HELD; i++) {
-        snprintf(key, sizeof(key), "192.0.2.%u", i);
-        guests_crashed(&g, key, 10 + i);
+    begin(60000, 100);
+    guests_crashed(&g, "bad", 10);
+    for (unsigned i = 0; i < 100000; i++) {
+        snprintf(key, sizeof(key), "IPv6:2001:db8:0:%x::/64", i);
+        assert_int_equal(guests_connected(&g, key, 20 + i / 100), GUESTS_WELCOME);
     }
-    assert_false(guests_held(&g, "192.0.2.0", 600));
-    snprintf(key, sizeof(key), "192.0.2.%u", 2 * GUESTS_HELD - 1);
-    assert_true(guests_held(&g, key, 600));
+    assert_true(guests_held(&g, "bad", 2000));
+}
+
+/* A process of a session must not learn of other clients, nor pay for the table. */
+static void test_a_fork_has_no_table(void **state)
+{
+    (void)state;
+    begin(1000, 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        signal(SIGSEGV, SIG_DFL);
+        _exit(guests_held(&g, "a", 5));
+    }
+    int status;
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGSEGV);
 }
 
 static void test_no_hold(void **state)
 {
-    static struct guests g;
     (void)state;
+    begin(0, 0);
     guests_crashed(&g, "a", 5);
     assert_false(guests_held(&g, "a", 5));
     assert_true(guests_is_crash(SIGSYS) && guests_is_crash(SIGSEGV));
@@ -92,9 +169,13 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_ipv6_client_is_its_network),
         cmocka_unit_test(test_ipv4_client_is_its_address),
-        cmocka_unit_test(test_hold_doubles_and_is_forgotten),
-        cmocka_unit_test(test_table_keeps_those_held_longest),
-        cmocka_unit_test(test_no_hold),
+        cmocka_unit_test_teardown(test_hold_doubles_and_is_forgotten, forget),
+        cmocka_unit_test_teardown(test_lesser_offences_add_up_and_decay, forget),
+        cmocka_unit_test_teardown(test_connections_a_minute, forget),
+        cmocka_unit_test_teardown(test_no_limit, forget),
+        cmocka_unit_test_teardown(test_a_flood_drives_out_nobody_who_is_held, forget),
+        cmocka_unit_test_teardown(test_a_fork_has_no_table, forget),
+        cmocka_unit_test_teardown(test_no_hold, forget),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -184,6 +184,13 @@ static void test_addresses(void **state)
     assert_false(store_address_base("+x@example.org", long_text));
     assert_false(store_address_base("ann@exam+ple.org", long_text));
     assert_string_equal(store_address_domain("\"a@b\"@c"), "c");
+    assert_int_equal(store_address("J\xc3\xb6rg@B\xc3\x9c"
+                                   "CHER.example",
+                                   21, false, out),
+                     SP_OK);
+    assert_string_equal(out, "j\xc3\xb6rg@xn--bcher-kva.example");
+    assert_int_equal(store_address("a@\xff.example", 11, false, out), SP_ERR_FORMAT);
+    assert_string_equal(out, "");
     assert_int_equal(store_address("Postmaster", 10, true, out), SP_OK);
     assert_int_equal(store_address("Postmaster", 10, false, out), SP_ERR_FORMAT);
     assert_int_equal(store_address("@b", 2, false, out), SP_ERR_FORMAT);
