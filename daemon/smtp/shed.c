@@ -11,7 +11,7 @@
 
 static const char *const unused[] = {"liblmdb.",    "libjansson.", "libinih.",    "libevent",
                                      "libseccomp.", "libsodium.",  "libpthread.", "libunbound.",
-                                     "libnettle.",  "libhogweed.", "libgmp.",     "libresolv."};
+                                     "libresolv.",  "libhogweed.", "libnettle.",  "libgmp."};
 
 static int is_unused(const char *path)
 {
