@@ -17,6 +17,7 @@ struct operators {
     struct supervisor *s;
     struct event *listener, *deadline;
     struct ipc_peer *asker, *rotator;
+    bool watchdog;    /* it is the watchdog that asks: are all alive? */
     bool metrics;     /* it is web that asks */
     unsigned waiting; /* roles that have not replied */
     uint32_t question;
@@ -67,7 +68,11 @@ static void answer(struct operators *o)
     wire_put_u16(&out, 3);
     wire_put_u32(&out, o->rows);
     wire_put_bytes(&out, o->cells.at, o->cells.len);
-    if (o->metrics) {
+    if (o->watchdog) {
+        o->watchdog = false;
+        if (o->waiting == 0)
+            supervisor_notify("WATCHDOG=1");
+    } else if (o->metrics) {
         answer_metrics(o);
     } else if (o->asker != NULL) {
         ipc_peer_send_flags(o->asker, CC_TABLE, CC_LAST, 0, &out, -1);
@@ -90,7 +95,7 @@ static enum sp_err ask_roles(struct operators *o, struct ipc_peer *asker, uint16
                              const struct wire_out *body, unsigned roles)
 {
     struct timeval wait = {.tv_sec = STATUS_SECONDS};
-    if (o->asker != NULL || o->metrics)
+    if (o->asker != NULL || o->metrics || o->watchdog)
         return SP_ERR_STATE;
     o->asker = asker;
     o->waiting = 0;
@@ -214,6 +219,13 @@ enum sp_err operators_metrics(struct supervisor *s)
         return ipc_peer_send(web, CT_METRICS_REPLY, 0, NULL, -1);
     o->metrics = true;
     return SP_OK;
+}
+
+/* Whoever else asks sees to it that all are alive as well; the next turn will tell. */
+void operators_watchdog(struct supervisor *s)
+{
+    if (ask_roles(s->operators, NULL, CT_STATUS, NULL, ~0u) == SP_OK)
+        s->operators->watchdog = true;
 }
 
 #ifdef SEALPOST_TEST

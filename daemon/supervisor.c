@@ -38,8 +38,7 @@ static void say(const char *text)
     dprintf(STDERR_FILENO, "sealpostd: %s\n", text);
 }
 
-/* sd_notify(3)'s protocol: one datagram. */
-static void notify(const char *state)
+void supervisor_notify(const char *state)
 {
     const char *path = getenv("NOTIFY_SOCKET");
     struct sockaddr_un to = {.sun_family = AF_UNIX};
@@ -99,7 +98,7 @@ static void announce(struct supervisor *s)
         s->announced = s->served = true;
         s->failures = 0;
         say("ready");
-        notify("READY=1");
+        supervisor_notify("READY=1");
     }
 }
 
@@ -230,7 +229,7 @@ static void shut_down(struct supervisor *s, const char *why)
 {
     if (s->stage >= 0)
         return;
-    notify("STOPPING=1");
+    supervisor_notify("STOPPING=1");
     if (s->child[ROLE_AUDIT].pid != 0)
         audit_report(AUDIT_STOP, why);
     s->stage = 0;
@@ -364,6 +363,27 @@ static void on_reload(evutil_socket_t sig, short what, void *arg)
     resources_forget_key(s);
 }
 
+/* Twice in the time that the service manager allows. */
+static void on_watchdog(evutil_socket_t fd, short what, void *arg)
+{
+    struct supervisor *s = arg;
+    (void)fd;
+    (void)what;
+    if (s->announced && s->stage < 0 && !s->restart)
+        operators_watchdog(s);
+}
+
+static enum sp_err watch_ourselves(struct supervisor *s)
+{
+    const char *text = getenv("WATCHDOG_USEC");
+    unsigned long long us = text != NULL ? strtoull(text, NULL, 10) / 2 : 0;
+    struct timeval every = {.tv_sec = (time_t)(us / 1000000), .tv_usec = (long)(us % 1000000)};
+    if (us == 0)
+        return SP_OK;
+    struct event *timer = event_new(s->base, -1, EV_PERSIST, on_watchdog, s);
+    return timer != NULL && event_add(timer, &every) == 0 ? SP_OK : SP_ERR_MEMORY;
+}
+
 static enum sp_err watch_signals(struct supervisor *s)
 {
     static const struct {
@@ -405,6 +425,7 @@ static const struct {
     {"open sockets and files", resources_open},
     {"watch signals", watch_signals},
     {"answer operators", operators_start},
+    {"watchdog", watch_ourselves},
 };
 
 static enum sp_err start_up(struct supervisor *s)

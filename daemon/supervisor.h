@@ -75,6 +75,10 @@ enum sp_err operators_status_reply(struct supervisor *s, enum role_id from,
                                    struct ipc_frame *frame);
 void operators_role_gone(struct supervisor *s, enum role_id r);
 
+/* Tells the service manager, once every role has answered. */
+void operators_watchdog(struct supervisor *s);
+/* sd_notify(3)'s protocol: one datagram, where there is a service manager. */
+void supervisor_notify(const char *state);
 /* web asks for every role's status: answered by CT_METRICS_REPLY. */
 enum sp_err operators_metrics(struct supervisor *s);
 /* The audit log goes on in a new file, or not. */
