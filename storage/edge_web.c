@@ -6,11 +6,12 @@
 #include <sodium.h>
 #include <string.h>
 
-#define CHAIN_BYTES  65536u
-#define LIST_MAX     500u
-#define PIECE_MAX    65536u
-#define PROOF_BURST  100 /* signatures verified at once for one user ... */
-#define PROOF_REFILL 5u  /* ... and milliseconds until one more is */
+#define CHAIN_BYTES    65536u
+#define LIST_MAX       500u
+#define STATUS_KEPT_MS (30u * UINT64_C(86400000)) /* of mail that its sender deletes */
+#define PIECE_MAX      65536u
+#define PROOF_BURST    100 /* signatures verified at once for one user ... */
+#define PROOF_REFILL   5u  /* ... and milliseconds until one more is */
 
 /* --- who asks --- */
 
@@ -311,7 +312,9 @@ static enum sp_err on_delete(void *ctx, struct ipc_peer *peer, struct ipc_frame 
     wire_get_copy(&frame->body, reply.message_id, ID_SIZE);
     if (frame->body.bad)
         return SP_ERR_FORMAT;
-    enum sp_err err = s != NULL ? store_delete(r->store, s->user, reply.message_id) : SP_ERR_DENIED;
+    enum sp_err err =
+        s != NULL ? store_delete(r->store, s->user, reply.message_id, now_ms() + STATUS_KEPT_MS)
+                  : SP_ERR_DENIED;
     if (err != SP_OK)
         return answer(peer, SW_DELETE_REPLY, frame->id, err);
     memcpy(reply.user_id, s->user_id, ID_SIZE);

@@ -12,7 +12,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
-#define SCHEMA        1u
+#define SCHEMA        2u
 #define MODE          0600
 #define RESERVE_MAX   (64u << 20) /* bytes kept free for deleting */
 #define RESERVE_SHARE 16u         /* or this part of a small map */
@@ -25,6 +25,9 @@ static const char *const table_names[TABLES] = {
     [T_IDS] = "ids",           [T_ALIASES] = "aliases",     [T_CHAINS] = "chains",
     [T_COUNTS] = "counts",     [T_MAILBOXES] = "mailboxes", [T_MAIL_IDS] = "mail_ids",
     [T_MESSAGES] = "messages", [T_BLOCKS] = "blocks",       [T_LOOSE] = "loose",
+    [T_DRAFTS] = "drafts",     [T_SENT] = "sent",           [T_RECIPIENTS] = "recipients",
+    [T_JOBS] = "jobs",         [T_SECRETS] = "secrets",     [T_USAGE] = "usage",
+    [T_TIMERS] = "timers",
 };
 
 static enum sp_err from_mdb(int rc)
@@ -72,6 +75,12 @@ struct key key_u64_bytes(uint64_t n, const void *bytes, size_t len)
 struct key key_u64(uint64_t n)
 {
     return key_u64_bytes(n, NULL, 0);
+}
+
+struct key key_u64_u16(uint64_t n, uint16_t m)
+{
+    const uint8_t second[2] = {(uint8_t)(m >> 8), (uint8_t)m};
+    return key_u64_bytes(n, second, sizeof(second));
 }
 
 struct key key_u64_u64(uint64_t n, uint64_t m)
@@ -238,6 +247,12 @@ enum sp_err snapshot(struct store *s, MDB_txn **txn)
     int rc = mdb_txn_renew(s->read);
     *txn = rc == 0 ? s->read : NULL;
     return from_mdb(rc);
+}
+
+enum sp_err current(struct store *s, MDB_txn **txn)
+{
+    *txn = s->write;
+    return s->write != NULL ? SP_OK : snapshot(s, txn);
 }
 
 /* --- rows --- */
@@ -444,24 +459,28 @@ void store_close(struct store *s)
     free(s);
 }
 
+static uint64_t rows(struct store *s, MDB_txn *txn, enum table t)
+{
+    MDB_stat stat;
+    return mdb_stat(txn, s->dbi[t], &stat) == 0 ? stat.ms_entries : 0;
+}
+
 enum sp_err store_totals(struct store *s, struct store_totals *out)
 {
     MDB_txn *txn;
-    MDB_stat users, messages;
     MDB_envinfo info;
     *out = (struct store_totals){.map_size = s->map_size};
     enum sp_err err = snapshot(s, &txn);
     if (err != SP_OK)
         return err;
-    int rc = mdb_stat(txn, s->dbi[T_USERS], &users);
-    if (rc == 0)
-        rc = mdb_stat(txn, s->dbi[T_MESSAGES], &messages);
-    if (rc == 0)
-        rc = mdb_env_info(s->env, &info);
+    int rc = mdb_env_info(s->env, &info);
     if (rc != 0)
         return from_mdb(rc);
-    out->users = users.ms_entries;
-    out->messages = messages.ms_entries;
+    out->users = rows(s, txn, T_USERS);
+    out->messages = rows(s, txn, T_MESSAGES);
+    out->drafts = rows(s, txn, T_DRAFTS);
+    out->jobs = rows(s, txn, T_JOBS);
+    out->secrets = rows(s, txn, T_SECRETS);
     out->map_used = (info.me_last_pgno + 1) * s->page;
     out->bytes = s->bytes_committed;
     return SP_OK;

@@ -11,11 +11,19 @@
  *     aliases    normal address              -> b16 target ...
  *     chains     user no, u32 seq            -> wire
  *     counts     user no                     -> u64 next seq, u64 messages, u64 bytes
- *     mailboxes  user no, u64 seq            -> entry, box (lmdb_mail.c)
+ *     mailboxes  user no, u64 seq            -> entry, box (lmdb_mailbox.c)
  *     mail_ids   user no, message_id[16]     -> u64 seq
  *     messages   message no                  -> u32 refs, u16 pieces, u64 length ..., envelope
  *     blocks     message no, u16 piece, u64 offset -> ciphertext
  *     loose      message no                  -> nothing: its blocks belong to no message
+ * and for mail going out (the rows of a message in recipients live as long as its row in sent):
+ *     drafts     user no, upload_id[16]      -> u64 until_ms, u64 message no, u64 length ...
+ *     sent       user no, message_id[16]     -> lmdb_sent.c
+ *     recipients message no, u16 index       -> lmdb_sent.c
+ *     jobs       message no, u16 job         -> lmdb_jobs.c: all of them together are one ref
+ *     secrets    message no                  -> lmdb_jobs.c
+ *     usage      user no                     -> u64 day_ms, u64 messages, u64 bytes
+ *     timers     u64 at_ms, u8 what, user no, id[16] -> nothing: a draft or a status ends then
  */
 #include "storage/store.h"
 #include "envelope/wire.h"
@@ -36,6 +44,13 @@ enum table {
     T_MESSAGES,
     T_BLOCKS,
     T_LOOSE,
+    T_DRAFTS,
+    T_SENT,
+    T_RECIPIENTS,
+    T_JOBS,
+    T_SECRETS,
+    T_USAGE,
+    T_TIMERS,
     TABLES
 };
 
@@ -86,6 +101,7 @@ struct key key_u64(uint64_t n);
 struct key key_u64_u64(uint64_t n, uint64_t m);
 struct key key_bytes(const void *bytes, size_t len);
 struct key key_u64_bytes(uint64_t n, const void *bytes, size_t len);
+struct key key_u64_u16(uint64_t n, uint16_t m);
 
 /* Begins the group if none is open, or returns why it is lost. taking: refused (SP_ERR_NO_SPACE,
  * alone) when bytes do not fit above the reserve. */
@@ -95,6 +111,9 @@ enum sp_err group_take(struct store *s, uint64_t bytes);
 enum sp_err group_lose(struct store *s, int mdb_error);
 /* A fresh snapshot of what is committed. */
 enum sp_err snapshot(struct store *s, MDB_txn **txn);
+
+/* The open group if there is one, else a fresh snapshot. */
+enum sp_err current(struct store *s, MDB_txn **txn);
 
 /* In txn, or in the open group for those that write. SP_ERR_NOT_FOUND. */
 enum sp_err row_get(struct store *s, MDB_txn *txn, enum table t, const struct key *key,
@@ -125,10 +144,82 @@ struct counts {
 };
 enum sp_err counts_get(struct store *s, MDB_txn *txn, uint64_t user, struct counts *out);
 enum sp_err counts_put(struct store *s, uint64_t user, const struct counts *c);
+/* A row of a mailbox, and of messages, as it stands. */
+struct entry {
+    uint64_t message;
+    struct store_entry e;
+    const uint8_t *box;
+    size_t box_len;
+};
+struct message {
+    uint32_t refs;
+    uint16_t pieces;
+    const uint8_t *lengths; /* u64 each */
+    const uint8_t *envelope;
+    size_t envelope_len;
+};
+#define ENTRY_SENT 1u /* flags: this user sent it */
+enum sp_err entry_decode(struct wire_in in, struct entry *out);
+/* One user's mail by its id: an id of somebody else's mail finds nothing. */
+enum sp_err entry_find(struct store *s, MDB_txn *txn, uint64_t user,
+                       const uint8_t message_id[ID_SIZE], struct entry *out);
+/* row: where all of it stands. */
+enum sp_err message_get(struct store *s, MDB_txn *txn, uint64_t no, struct message *m,
+                        struct wire_in *row);
+uint64_t message_length(const struct message *m, uint16_t piece);
+/* Bytes of a piece as it stands in txn; SP_ERR_NOT_FOUND, SP_ERR_LIMIT as store_read. */
+enum sp_err message_read(struct store *s, MDB_txn *txn, uint64_t no, const struct message *m,
+                         uint16_t piece, uint64_t offset, uint8_t *out, size_t len, size_t *got,
+                         uint64_t *total);
+/* Puts a message, whose blocks stand under no, into the mailboxes. others: refs beside theirs. */
+enum sp_err message_deliver(struct store *s, uint64_t no, const uint64_t *length,
+                            const struct store_message *m, uint32_t others);
+/* One fewer needs it. */
+enum sp_err message_unref(struct store *s, uint64_t no);
+
+/* His own copy is deleted: the sent copy goes now, the status at until_ms (0: now). */
+enum sp_err sent_detach(struct store *s, uint64_t user, const uint8_t message_id[ID_SIZE],
+                        uint64_t until_ms);
+/* A timer of a status has come. */
+enum sp_err sent_expire(struct store *s, uint64_t now_ms, uint64_t user,
+                        const uint8_t message_id[ID_SIZE]);
+enum timer { TIMER_DRAFT = 1, TIMER_STATUS };
+enum sp_err timer_put(struct store *s, uint64_t at_ms, enum timer what, uint64_t user,
+                      const uint8_t id[ID_SIZE]);
+enum sp_err timer_delete(struct store *s, uint64_t at_ms, enum timer what, uint64_t user,
+                         const uint8_t id[ID_SIZE]);
+/* A draft's message number; its rows but the blocks are deleted. */
+enum sp_err draft_take(struct store *s, uint64_t user, const uint8_t id[ID_SIZE], uint64_t *no);
+/* Any one draft of a user is dropped; SP_ERR_NOT_FOUND: there is none. */
+enum sp_err draft_drop_any(struct store *s, uint64_t user);
+/* Queues jobs for the recipients from index first on. */
+enum sp_err jobs_add(struct store *s, uint64_t no, const struct store_outgoing *o, uint16_t first);
+/* Whether the message has jobs, and such as are not closed. */
+enum sp_err jobs_left(struct store *s, MDB_txn *txn, uint64_t no, bool *any, bool *needed);
+enum sp_err job_read(struct store *s, MDB_txn *txn, uint64_t no, uint16_t job,
+                     struct store_job *out);
+enum sp_err recipient_put(struct store *s, uint64_t no, const struct store_recipient *r,
+                          uint16_t job);
+/* job: the one that it belongs to (kind 2 alone). */
+enum sp_err recipient_get(struct store *s, MDB_txn *txn, uint64_t no, uint16_t index,
+                          struct store_recipient *r, uint16_t *job);
+static inline bool delivery_open(enum store_delivery state)
+{
+    return state == DELIVERY_QUEUED || state == DELIVERY_DEFERRED;
+}
+
 /* Deletes up to budget mails of a mailbox; *done: it is empty. */
 enum sp_err mailbox_drain(struct store *s, uint64_t user, unsigned budget, bool *done);
 /* Deletes up to *budget blocks of a message number, and takes them off it; *done: none is left. */
 enum sp_err blocks_delete(struct store *s, uint64_t no, unsigned *budget, bool *done);
+/* Deletes a few at once, the rest is swept. */
+enum sp_err blocks_drop(struct store *s, uint64_t no);
+/* Appends at the end of a piece, which must be at; in an open group that has taken the room. Small
+ * rows grow, so that many small appends do not become as many rows. */
+enum sp_err blocks_append(struct store *s, uint64_t no, uint16_t piece, uint64_t at,
+                          const uint8_t *bytes, size_t len);
+/* Where a piece ends. */
+enum sp_err blocks_end(struct store *s, MDB_txn *txn, uint64_t no, uint16_t piece, uint64_t *end);
 /* Copies bytes of a piece from a snapshot. */
 enum sp_err blocks_read(struct store *s, MDB_txn *txn, uint64_t no, uint16_t piece, uint64_t offset,
                         uint8_t *out, size_t len);

@@ -8,6 +8,8 @@
 #define BLOCK_KEY   18u
 #define PAGE_HEADER 16u   /* of a run of overflow pages */
 #define RUN_PAGES   12u   /* three sealed chunks need twelve pages and a little */
+#define DROP_NOW    64u   /* blocks freed with what they belonged to; more are swept */
+#define SMALL_MAX   4096u /* a row that may still grow */
 #define ABORT_NOW   4096u /* blocks: more than one group holds */
 
 static struct key block_key(uint64_t no, uint16_t piece, uint64_t offset)
@@ -56,6 +58,24 @@ static size_t row_bytes(const struct store *s, size_t len)
     return pages > 0 ? pages * s->page - PAGE_HEADER : len;
 }
 
+static enum sp_err put_blocks(struct store *s, uint64_t no, uint16_t piece, uint64_t *at,
+                              const uint8_t *bytes, size_t len)
+{
+    enum sp_err err = SP_OK;
+    while (err == SP_OK && len > 0) {
+        void *space;
+        size_t n = row_bytes(s, len);
+        struct key key = block_key(no, piece, *at);
+        err = row_reserve(s, T_BLOCKS, &key, n, &space);
+        if (err == SP_OK)
+            memcpy(space, bytes, n);
+        *at += n;
+        bytes += n;
+        len -= n;
+    }
+    return err;
+}
+
 static enum sp_err append(struct store_upload *u, uint16_t piece, const uint8_t *bytes, size_t len)
 {
     struct store *s = u->store;
@@ -64,18 +84,7 @@ static enum sp_err append(struct store_upload *u, uint16_t piece, const uint8_t 
         return err;
     u->group = s->group;
     u->written = true;
-    while (err == SP_OK && len > 0) {
-        void *space;
-        size_t n = row_bytes(s, len);
-        struct key key = block_key(u->no, piece, u->length[piece]);
-        err = row_reserve(s, T_BLOCKS, &key, n, &space);
-        if (err == SP_OK)
-            memcpy(space, bytes, n);
-        u->length[piece] += n;
-        bytes += n;
-        len -= n;
-    }
-    return err;
+    return put_blocks(s, u->no, piece, &u->length[piece], bytes, len);
 }
 
 enum sp_err store_upload_append(struct store_upload *u, uint16_t piece, const void *bytes,
@@ -263,9 +272,15 @@ static enum sp_err sweep_removed(struct store *s, unsigned budget, bool *done)
     }
     if (err == SP_OK)
         err = mailbox_drain(s, no, budget, &drained);
+    while (err == SP_OK)
+        err = draft_drop_any(s, no);
+    if (err == SP_ERR_NOT_FOUND)
+        err = SP_OK;
     if (err == SP_OK && drained) {
         struct key key = key_u64(no);
         err = row_delete(s, T_COUNTS, &key);
+        if (err == SP_OK)
+            err = row_delete(s, T_USAGE, &key);
         if (err == SP_OK)
             err = row_delete(s, T_USERS, &key);
     }
@@ -284,6 +299,18 @@ enum sp_err store_sweep(struct store *s, unsigned budget, bool *more)
     if (err == SP_OK)
         *more = s->sweep = !(no_loose && no_removed);
     return err;
+}
+
+enum sp_err blocks_drop(struct store *s, uint64_t no)
+{
+    struct key key = key_u64(no);
+    unsigned budget = DROP_NOW;
+    bool done;
+    enum sp_err err = blocks_delete(s, no, &budget, &done);
+    if (err != SP_OK || done)
+        return err;
+    s->sweep = true;
+    return row_put(s, T_LOOSE, &key, NULL, 0);
 }
 
 /* --- reading --- */
@@ -330,4 +357,52 @@ enum sp_err blocks_read(struct store *s, MDB_txn *txn, uint64_t no, uint16_t pie
     }
     mdb_cursor_close(cursor);
     return err;
+}
+
+/* --- growing --- */
+
+/* The last block of a piece, in the open group or a snapshot; SP_ERR_NOT_FOUND. */
+static enum sp_err last_block(struct store *s, MDB_txn *txn, uint64_t no, uint16_t piece,
+                              uint64_t *at, MDB_val *v)
+{
+    MDB_cursor *cursor;
+    MDB_val k;
+    uint16_t p = 0;
+    if (mdb_cursor_open(txn, s->dbi[T_BLOCKS], &cursor) != 0)
+        return SP_ERR_MEMORY;
+    int rc = seek_block(cursor, no, piece, UINT64_MAX, &k, v);
+    bool found = rc == 0 && block_parse(&k, no, &p, at) && p == piece;
+    mdb_cursor_close(cursor);
+    return found ? SP_OK : SP_ERR_NOT_FOUND;
+}
+
+enum sp_err blocks_end(struct store *s, MDB_txn *txn, uint64_t no, uint16_t piece, uint64_t *end)
+{
+    uint64_t at = 0;
+    MDB_val v = {0};
+    enum sp_err err = last_block(s, txn, no, piece, &at, &v);
+    *end = err == SP_OK ? at + v.mv_size : 0;
+    return err == SP_ERR_NOT_FOUND ? SP_OK : err;
+}
+
+enum sp_err blocks_append(struct store *s, uint64_t no, uint16_t piece, uint64_t at,
+                          const uint8_t *bytes, size_t len)
+{
+    uint8_t row[SMALL_MAX];
+    uint64_t begin;
+    MDB_val v;
+    enum sp_err err = last_block(s, s->write, no, piece, &begin, &v);
+    if (err == SP_OK && v.mv_size < sizeof(row)) {
+        size_t old = v.mv_size, n = sizeof(row) - old < len ? sizeof(row) - old : len;
+        struct key key = block_key(no, piece, begin);
+        memcpy(row, v.mv_data, old);
+        memcpy(row + old, bytes, n);
+        err = row_put(s, T_BLOCKS, &key, row, old + n);
+        at += n;
+        bytes += n;
+        len -= n;
+    }
+    if (err != SP_OK && err != SP_ERR_NOT_FOUND)
+        return err;
+    return put_blocks(s, no, piece, &at, bytes, len);
 }

@@ -5,63 +5,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ENTRY_BYTES 46u                  /* in front of the box */
-#define DELETE_NOW  64u                  /* blocks freed with the message itself; more are swept */
+#define ENTRY_BYTES 47u                  /* in front of the box */
 #define MESSAGE_MAX (2u * 1024u * 1024u) /* a row of messages */
 
-/* --- rows --- */
-
-struct entry {
-    uint64_t message;
-    struct store_entry e;
-    const uint8_t *box;
-    size_t box_len;
-};
-
-static enum sp_err entry_decode(struct wire_in in, struct entry *out)
-{
-    *out = (struct entry){0};
-    out->message = wire_get_u64(&in);
-    wire_get_copy(&in, out->e.message_id, ID_SIZE);
-    out->e.received_ms = wire_get_u64(&in);
-    out->e.bytes = wire_get_u64(&in);
-    out->e.pieces = wire_get_u16(&in);
-    out->e.generation = wire_get_u32(&in);
-    out->box_len = in.left;
-    out->box = wire_get_bytes(&in, in.left);
-    return wire_in_done(&in) ? SP_OK : SP_ERR_FORMAT;
-}
-
-struct message {
-    uint32_t refs;
-    uint16_t pieces;
-    const uint8_t *lengths; /* u64 each */
-    const uint8_t *envelope;
-    size_t envelope_len;
-};
-
-static enum sp_err message_get(struct store *s, MDB_txn *txn, uint64_t no, struct message *m,
-                               struct wire_in *row)
-{
-    struct key key = key_u64(no);
-    *m = (struct message){0};
-    enum sp_err err = row_get(s, txn, T_MESSAGES, &key, row);
-    if (err != SP_OK)
-        return err == SP_ERR_NOT_FOUND ? SP_ERR_SYSTEM : err; /* a mailbox says it is there */
-    struct wire_in in = *row;
-    m->refs = wire_get_u32(&in);
-    m->pieces = wire_get_u16(&in);
-    m->lengths = wire_get_bytes(&in, (size_t)m->pieces * 8);
-    m->envelope_len = in.left;
-    m->envelope = wire_get_bytes(&in, in.left);
-    return in.bad ? SP_ERR_FORMAT : SP_OK;
-}
-
-static uint64_t message_length(const struct message *m, uint16_t piece)
-{
-    struct wire_in in = wire_in(m->lengths + (size_t)piece * 8, 8);
-    return wire_get_u64(&in);
-}
+/* --- counting --- */
 
 enum sp_err counts_get(struct store *s, MDB_txn *txn, uint64_t user, struct counts *c)
 {
@@ -93,11 +40,11 @@ static struct key mail_id_key(uint64_t user, const uint8_t message_id[ID_SIZE])
 
 /* --- delivering --- */
 
-static uint64_t message_bytes(const struct store_upload *u, const struct store_message *m)
+static uint64_t message_bytes(const uint64_t *length, const struct store_message *m)
 {
     uint64_t bytes = m->envelope_len;
     for (uint16_t i = 0; i < m->pieces; i++)
-        bytes += u->length[i];
+        bytes += length[i];
     return bytes;
 }
 
@@ -147,6 +94,7 @@ static enum sp_err put_entry(struct store *s, const struct key *key, uint64_t me
     wire_put_u64(&out, bytes);
     wire_put_u16(&out, m->pieces);
     wire_put_u32(&out, box->generation);
+    wire_put_u8(&out, box->sent ? ENTRY_SENT : 0);
     wire_put_bytes(&out, box->bytes, box->len);
     return SP_OK;
 }
@@ -169,21 +117,43 @@ static enum sp_err deliver_box(struct store *s, uint64_t message, const struct s
     return err == SP_OK ? counts_put(s, user, &c) : err;
 }
 
-static enum sp_err put_message(struct store_upload *u, const struct store_message *m, uint32_t refs)
+static enum sp_err put_message(struct store *s, uint64_t no, const uint64_t *length,
+                               const struct store_message *m, uint32_t refs)
 {
     void *space;
-    struct key key = key_u64(u->no);
+    struct key key = key_u64(no);
     size_t len = 4 + 2 + (size_t)m->pieces * 8 + m->envelope_len;
-    enum sp_err err = row_reserve(u->store, T_MESSAGES, &key, len, &space);
+    enum sp_err err = row_reserve(s, T_MESSAGES, &key, len, &space);
     if (err != SP_OK)
         return err;
     struct wire_out out = wire_out(space, len);
     wire_put_u32(&out, refs);
     wire_put_u16(&out, m->pieces);
     for (uint16_t i = 0; i < m->pieces; i++)
-        wire_put_u64(&out, u->length[i]);
+        wire_put_u64(&out, length[i]);
     wire_put_bytes(&out, m->envelope, m->envelope_len);
     return SP_OK;
+}
+
+enum sp_err message_deliver(struct store *s, uint64_t no, const uint64_t *length,
+                            const struct store_message *m, uint32_t others)
+{
+    uint64_t user[STORE_MAX_BOXES];
+    uint64_t bytes = message_bytes(length, m), room = m->envelope_len;
+    uint32_t refs;
+    for (size_t i = 0; i < m->boxes; i++)
+        room += 2 * m->box[i].len + 4 * s->page; /* each may touch leaves of its own */
+    enum sp_err err = group_take(s, room);
+    if (err == SP_OK)
+        err = find_users(s, m, user, &refs);
+    for (size_t i = 0; i < m->boxes && err == SP_OK; i++)
+        if (user[i] != 0)
+            err = deliver_box(s, no, m, &m->box[i], user[i], bytes + m->box[i].len);
+    if (err == SP_OK)
+        err = put_message(s, no, length, m, refs + others);
+    if (err == SP_OK)
+        s->bytes += bytes;
+    return err;
 }
 
 static enum sp_err check_message(const struct store_upload *u, const struct store_message *m)
@@ -199,36 +169,14 @@ static enum sp_err check_message(const struct store_upload *u, const struct stor
     return SP_OK;
 }
 
-static enum sp_err deliver(struct store_upload *u, const struct store_message *m)
-{
-    struct store *s = u->store;
-    uint64_t user[STORE_MAX_BOXES];
-    uint64_t bytes = message_bytes(u, m), room = m->envelope_len;
-    uint32_t refs;
-    for (size_t i = 0; i < m->boxes; i++)
-        room += 2 * m->box[i].len + 4 * s->page; /* each may touch leaves of its own */
-    enum sp_err err = group_take(s, room);
-    if (err == SP_OK)
-        err = find_users(s, m, user, &refs);
-    for (size_t i = 0; i < m->boxes && err == SP_OK; i++)
-        if (user[i] != 0)
-            err = deliver_box(s, u->no, m, &m->box[i], user[i], bytes + m->box[i].len);
-    if (err == SP_OK)
-        err = put_message(u, m, refs);
-    if (err == SP_OK && u->listed != 0) {
-        struct key key = key_u64(u->no);
-        err = row_delete(s, T_LOOSE, &key);
-    }
-    if (err == SP_OK)
-        s->bytes += bytes;
-    return err;
-}
-
 enum sp_err store_upload_deliver(struct store_upload *u, const struct store_message *m)
 {
+    struct key key = key_u64(u->no);
     enum sp_err err = check_message(u, m);
     if (err == SP_OK)
-        err = deliver(u, m);
+        err = message_deliver(u->store, u->no, u->length, m, 0);
+    if (err == SP_OK && u->listed != 0)
+        err = row_delete(u->store, T_LOOSE, &key);
     if (err != SP_OK) {
         store_upload_abort(u);
         return err;
@@ -238,123 +186,18 @@ enum sp_err store_upload_deliver(struct store_upload *u, const struct store_mess
     return SP_OK;
 }
 
-/* --- reading --- */
-
-enum sp_err store_list(struct store *s, uint64_t user, uint64_t after, struct store_entry *out,
-                       size_t max, size_t *n)
-{
-    MDB_txn *txn;
-    MDB_cursor *cursor;
-    struct entry entry;
-    *n = 0;
-    if (after == UINT64_MAX)
-        return SP_OK;
-    struct key key = key_u64_u64(user, after + 1);
-    MDB_val k = {.mv_size = key.len, .mv_data = key.bytes}, v;
-    enum sp_err err = snapshot(s, &txn);
-    if (err != SP_OK)
-        return err;
-    if (mdb_cursor_open(txn, s->dbi[T_MAILBOXES], &cursor) != 0)
-        return SP_ERR_MEMORY;
-    for (int rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE); rc == 0 && *n < max;
-         rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT)) {
-        struct wire_in at = wire_in(k.mv_data, k.mv_size);
-        if (wire_get_u64(&at) != user)
-            break;
-        err = entry_decode(wire_in(v.mv_data, v.mv_size), &entry);
-        if (err != SP_OK)
-            break;
-        out[*n] = entry.e;
-        out[*n].seq = wire_get_u64(&at);
-        (*n)++;
-    }
-    mdb_cursor_close(cursor);
-    return err;
-}
-
-/* One user's mail by its id: an id of somebody else's mail finds nothing. */
-static enum sp_err find_entry(struct store *s, MDB_txn *txn, uint64_t user,
-                              const uint8_t message_id[ID_SIZE], struct entry *out)
-{
-    struct wire_in in;
-    struct key key = mail_id_key(user, message_id);
-    enum sp_err err = row_get(s, txn, T_MAIL_IDS, &key, &in);
-    if (err != SP_OK)
-        return err;
-    uint64_t seq = wire_get_u64(&in);
-    key = key_u64_u64(user, seq);
-    err = row_get(s, txn, T_MAILBOXES, &key, &in);
-    if (err == SP_OK)
-        err = entry_decode(in, out);
-    out->e.seq = seq;
-    return err;
-}
-
-enum sp_err store_fetch(struct store *s, uint64_t user, const uint8_t message_id[ID_SIZE],
-                        const uint8_t **envelope, size_t *envelope_len, const uint8_t **box,
-                        size_t *box_len)
-{
-    MDB_txn *txn;
-    struct entry entry = {0};
-    struct message m = {0};
-    struct wire_in row;
-    enum sp_err err = snapshot(s, &txn);
-    if (err == SP_OK)
-        err = find_entry(s, txn, user, message_id, &entry);
-    if (err == SP_OK)
-        err = message_get(s, txn, entry.message, &m, &row);
-    *envelope = m.envelope;
-    *envelope_len = m.envelope_len;
-    *box = entry.box;
-    *box_len = entry.box_len;
-    return err;
-}
-
-enum sp_err store_read(struct store *s, uint64_t user, const uint8_t message_id[ID_SIZE],
-                       uint16_t piece, uint64_t offset, uint8_t *out, size_t len, size_t *got,
-                       uint64_t *total)
-{
-    MDB_txn *txn;
-    struct entry entry;
-    struct message m;
-    struct wire_in row;
-    *got = 0;
-    *total = 0;
-    enum sp_err err = snapshot(s, &txn);
-    if (err == SP_OK)
-        err = find_entry(s, txn, user, message_id, &entry);
-    if (err == SP_OK)
-        err = message_get(s, txn, entry.message, &m, &row);
-    if (err != SP_OK)
-        return err;
-    if (piece >= m.pieces)
-        return SP_ERR_NOT_FOUND;
-    *total = message_length(&m, piece);
-    if (offset > *total)
-        return SP_ERR_LIMIT;
-    *got = len < *total - offset ? len : (size_t)(*total - offset);
-    return blocks_read(s, txn, entry.message, piece, offset, out, *got);
-}
-
 /* --- deleting --- */
 
-/* The last mailbox let go of it: small mail goes at once, large mail with the sweeps. */
+/* The last one let go of it: small mail goes at once, large mail with the sweeps. */
 static enum sp_err message_drop(struct store *s, uint64_t no)
 {
     struct key key = key_u64(no);
-    unsigned budget = DELETE_NOW;
-    bool done;
     enum sp_err err = row_delete(s, T_MESSAGES, &key);
-    if (err == SP_OK)
-        err = blocks_delete(s, no, &budget, &done);
-    if (err != SP_OK || done)
-        return err;
-    s->sweep = true;
-    return row_put(s, T_LOOSE, &key, NULL, 0);
+    return err == SP_OK ? blocks_drop(s, no) : err;
 }
 
-/* One mailbox fewer. The row is copied: what LMDB hands out does not live through a write. */
-static enum sp_err message_unref(struct store *s, uint64_t no)
+/* The row is copied: what LMDB hands out does not live through a write. */
+enum sp_err message_unref(struct store *s, uint64_t no)
 {
     struct message m;
     struct wire_in row;
@@ -381,11 +224,13 @@ static enum sp_err message_unref(struct store *s, uint64_t no)
     return err;
 }
 
-static enum sp_err entry_delete(struct store *s, uint64_t user, const struct entry *entry)
+static enum sp_err entry_delete(struct store *s, uint64_t user, const struct entry *entry,
+                                uint64_t status_until_ms)
 {
     struct counts c;
     struct key at = key_u64_u64(user, entry->e.seq), id = mail_id_key(user, entry->e.message_id);
     uint64_t message = entry->message, bytes = entry->e.bytes;
+    bool sent = entry->e.sent;
     enum sp_err err = counts_get(s, s->write, user, &c);
     if (err != SP_OK)
         return group_lose(s, MDB_CORRUPTED);
@@ -396,16 +241,19 @@ static enum sp_err entry_delete(struct store *s, uint64_t user, const struct ent
         err = row_delete(s, T_MAILBOXES, &at);
     if (err == SP_OK)
         err = row_delete(s, T_MAIL_IDS, &id);
+    if (err == SP_OK && sent)
+        err = sent_detach(s, user, entry->e.message_id, status_until_ms);
     return err == SP_OK ? counts_put(s, user, &c) : err;
 }
 
-enum sp_err store_delete(struct store *s, uint64_t user, const uint8_t message_id[ID_SIZE])
+enum sp_err store_delete(struct store *s, uint64_t user, const uint8_t message_id[ID_SIZE],
+                         uint64_t status_until_ms)
 {
     struct entry entry;
     enum sp_err err = group_open(s);
     if (err == SP_OK)
-        err = find_entry(s, s->write, user, message_id, &entry);
-    return err == SP_OK ? entry_delete(s, user, &entry) : err;
+        err = entry_find(s, s->write, user, message_id, &entry);
+    return err == SP_OK ? entry_delete(s, user, &entry, status_until_ms) : err;
 }
 
 /* The first mail of a mailbox, as the open group has it. */
@@ -436,7 +284,7 @@ enum sp_err mailbox_drain(struct store *s, uint64_t user, unsigned budget, bool 
     for (; err == SP_OK && budget > 0; budget--) {
         err = first_entry(s, user, &entry);
         if (err == SP_OK)
-            err = entry_delete(s, user, &entry);
+            err = entry_delete(s, user, &entry, 0);
     }
     *done = err == SP_ERR_NOT_FOUND;
     return *done ? SP_OK : err;

@@ -123,6 +123,39 @@ enum sp_err store_resolve(struct store *s, const char *address, struct store_use
     return err;
 }
 
+enum sp_err store_user_names(struct store *s, uint64_t user,
+                             enum sp_err (*each)(void *ctx, const char *address), void *ctx)
+{
+    static struct store_user users[STORE_MAX_TARGETS];
+    struct found f = {.store = s, .user = users, .max = STORE_MAX_TARGETS};
+    char alias[STORE_MAX_ADDRESS];
+    MDB_cursor *cursor;
+    MDB_val k, v;
+    enum sp_err err = snapshot(s, &f.txn);
+    if (err == SP_OK)
+        err = user_get(s, f.txn, user, &users[0]);
+    if (err == SP_OK)
+        err = each(ctx, users[0].address);
+    if (err == SP_OK && mdb_cursor_open(f.txn, s->dbi[T_ALIASES], &cursor) != 0)
+        err = SP_ERR_MEMORY;
+    if (err != SP_OK)
+        return err;
+    while (err == SP_OK && mdb_cursor_get(cursor, &k, &v, MDB_NEXT) == 0) {
+        bool his = false;
+        f.n = 0;
+        if (k.mv_size >= sizeof(alias) || resolve_name(&f, k.mv_data, k.mv_size, 0) != SP_OK)
+            continue;
+        for (size_t i = 0; i < f.n; i++)
+            his = his || users[i].no == user;
+        memcpy(alias, k.mv_data, k.mv_size);
+        alias[k.mv_size] = '\0';
+        if (his)
+            err = each(ctx, alias);
+    }
+    mdb_cursor_close(cursor);
+    return err;
+}
+
 /* --- aliases --- */
 
 static bool names(struct wire_in in, const char *address)

@@ -47,6 +47,7 @@ enum sp_err store_sweep(struct store *s, unsigned budget, bool *more);
 
 struct store_totals {
     uint64_t users, messages, bytes; /* bytes of ciphertext */
+    uint64_t drafts, jobs, secrets;
     uint64_t map_used, map_size;
 };
 enum sp_err store_totals(struct store *s, struct store_totals *out);
@@ -125,6 +126,10 @@ enum sp_err store_aliases_each(struct store *s,
                                enum sp_err (*each)(void *ctx, const char *alias,
                                                    const char *targets /* with ", " between */),
                                void *ctx);
+/* Every address of this user's own: his, and each alias that reaches him, as C strings; each ends
+ * the walk with another result than SP_OK. */
+enum sp_err store_user_names(struct store *s, uint64_t user,
+                             enum sp_err (*each)(void *ctx, const char *address), void *ctx);
 /* Every user that mail for this address reaches, each once. An unknown address falls back to the
  * one without "+tag"; "postmaster" that nobody has, to the first user that was added (RFC
  * 5321 4.5.1 demands that somebody gets it). SP_ERR_NOT_FOUND, SP_ERR_LIMIT. */
@@ -140,6 +145,7 @@ struct store_box {
     uint32_t generation;
     const uint8_t *bytes;
     size_t len;
+    bool sent; /* the sender's own */
 };
 
 struct store_message {
@@ -168,7 +174,41 @@ enum sp_err store_upload_deliver(struct store_upload *u, const struct store_mess
 /* Drops it. NULL is ignored. */
 void store_upload_abort(struct store_upload *u);
 
+/* --- Drafts: uploads of clients, kept across restarts until they are sent or their time is over
+ * ---
+ */
+
+struct store_draft {
+    uint64_t no; /* of the message that it becomes */
+    uint16_t pieces;
+    uint64_t length[STORE_MAX_PIECES]; /* as the client declared it: no piece grows beyond */
+    uint64_t there[STORE_MAX_PIECES];
+};
+
+struct store_draft_limits {
+    size_t drafts;  /* of one user, open at a time */
+    uint64_t bytes; /* declared in all of them */
+};
+
+/* SP_ERR_LIMIT: over the limits; SP_ERR_FORMAT: no piece, too many, or one without bytes. */
+enum sp_err store_draft_begin(struct store *s, uint64_t user, const uint8_t id[ID_SIZE],
+                              const uint64_t *length, size_t pieces, uint64_t until_ms,
+                              const struct store_draft_limits *limits);
+/* As the open group has it. SP_ERR_NOT_FOUND. */
+enum sp_err store_draft_get(struct store *s, uint64_t user, const uint8_t id[ID_SIZE],
+                            struct store_draft *out);
+/* Appends to a piece. SP_ERR_STATE: offset is not what is there; SP_ERR_LIMIT: over the declared
+ * length; SP_ERR_NOT_FOUND: no such draft or piece. Durable with the group. */
+enum sp_err store_draft_append(struct store *s, uint64_t user, const uint8_t id[ID_SIZE],
+                               uint16_t piece, uint64_t offset, const void *bytes, size_t len);
+enum sp_err store_draft_drop(struct store *s, uint64_t user, const uint8_t id[ID_SIZE]);
+
 /* --- Mail going out --- */
+
+#define STORE_JOB_RECIPIENTS                                                                       \
+    100u                       /* of one job at most: what every server takes (RFC 5321 4.5.3.1) */
+#define STORE_ANSWER      512u /* text of an answer, with NUL */
+#define STORE_WRAPPED_MAX 256u
 
 /* What became of one recipient. */
 enum store_delivery {
@@ -180,6 +220,134 @@ enum store_delivery {
     DELIVERY_EXPIRED
 };
 
+/* A secret of one box as the keeper wrapped it: opens with the key in that slot alone. */
+struct store_secret {
+    uint8_t kind; /* of its box */
+    uint8_t message_id[ID_SIZE], recipient_id[ID_SIZE];
+    uint32_t slot;
+    uint64_t received_ms;
+    uint8_t wrapped[STORE_WRAPPED_MAX];
+    size_t wrapped_len;
+    const uint8_t *box;
+    size_t box_len;
+};
+
+struct store_text {
+    const uint8_t *bytes;
+    size_t len;
+};
+
+/* One mail of a user. Its pieces are those of the draft, which ends with it. */
+struct store_outgoing {
+    uint64_t user;
+    uint8_t draft[ID_SIZE];
+    struct store_message message; /* the sender's own box has sent set; received_ms: now */
+    struct store_text copy;       /* the sent copy */
+    const char *mail_from;
+    const char *const *user_address;  /* of each box, for the status */
+    const struct store_text *outside; /* addresses, sorted by domain */
+    size_t n_outside;
+    const struct store_secret *secret; /* NULL: there is nobody outside */
+};
+
+/* How much one user sent in the day that began with the first of it. */
+struct store_usage {
+    uint64_t day_ms;
+    uint64_t messages, bytes;
+};
+enum sp_err store_usage(struct store *s, uint64_t user, uint64_t now_ms, struct store_usage *out);
+
+/* Delivers to the users, queues jobs (one per destination domain and STORE_JOB_RECIPIENTS), keeps
+ * the secret, the sent copy and the status, and counts the user's day, all in one group. As
+ * store_upload_deliver, and: SP_ERR_EXISTS, the user has sent a message with that id;
+ * SP_ERR_STATE, too, for a draft that is not complete. *no names the message to store_jobs_each. */
+enum sp_err store_send(struct store *s, const struct store_outgoing *o, uint64_t *no);
+
+struct store_sent {
+    uint64_t no, sent_ms;
+    uint16_t recipients;
+    size_t copy_len; /* 0: he has deleted his own copy */
+};
+enum sp_err store_sent(struct store *s, uint64_t user, const uint8_t message_id[ID_SIZE],
+                       struct store_sent *out);
+/* Up to len bytes of the sent copy from offset. */
+enum sp_err store_sent_copy(struct store *s, uint64_t user, const uint8_t message_id[ID_SIZE],
+                            size_t offset, uint8_t *out, size_t len, size_t *got);
+
+struct store_recipient {
+    uint16_t index;
+    uint8_t kind; /* of its box */
+    enum store_delivery state;
+    uint64_t since_ms, next_ms; /* next_ms 0: nothing more comes */
+    uint32_t attempts;
+    struct store_text address, text; /* good until the next call into the store */
+};
+/* In the order in which they were given: users, then outside. */
+enum sp_err store_recipients_each(struct store *s, uint64_t no,
+                                  enum sp_err (*each)(void *ctx, const struct store_recipient *r),
+                                  void *ctx);
+
+/* --- The queue: jobs, one message for one destination each --- */
+
+/* Why a job's mail is not opened any more; what is open of it then fails with a report. */
+enum store_closed { CLOSED_NOT, CLOSED_DROPPED, CLOSED_CRASHES, CLOSED_LOST };
+
+struct store_job {
+    uint64_t no; /* message */
+    uint16_t job;
+    uint64_t user;
+    uint8_t message_id[ID_SIZE];
+    uint64_t queued_ms, next_ms;
+    uint32_t attempts;
+    uint8_t crashes;
+    enum store_closed closed;
+    char destination[STORE_MAX_ADDRESS], mail_from[STORE_MAX_ADDRESS], answer[STORE_ANSWER];
+    uint16_t n, recipient[STORE_JOB_RECIPIENTS]; /* indexes, ended ones among them */
+};
+
+/* What a delivery reports of one recipient. */
+struct store_outcome {
+    uint16_t index;
+    enum store_delivery state; /* SENT, DEFERRED, FAILED */
+    char text[STORE_ANSWER];
+};
+
+/* Reads of the queue see the open group. no 0: all jobs, by age. */
+enum sp_err store_jobs_each(struct store *s, uint64_t no,
+                            enum sp_err (*each)(void *ctx, const struct store_job *job), void *ctx);
+enum sp_err store_job_get(struct store *s, uint64_t no, uint16_t job, struct store_job *out);
+/* One recipient of a message; *open: it is neither sent nor given up. */
+enum sp_err store_recipient_get(struct store *s, uint64_t no, uint16_t index,
+                                struct store_recipient *out, bool *open);
+/* What became of recipients of a job; those that have ended already, or were never its own, are
+ * SP_ERR_STATE and nothing is written. The job ends with its last open one (*left 0). */
+enum sp_err store_job_result(struct store *s, struct store_job *job, const struct store_outcome *o,
+                             size_t n, uint64_t now_ms, size_t *left);
+/* Writes attempts, crashes, closed, next_ms and answer as they are in *job. */
+enum sp_err store_job_put(struct store *s, const struct store_job *job);
+/* Takes back what is open of a job, for one address (normal form) or all (NULL). *n: so many. */
+enum sp_err store_job_revoke(struct store *s, struct store_job *job, const char *address,
+                             uint64_t now_ms, size_t *n, size_t *left);
+
+/* The secret of a message. *needed: a job that is not closed may still ask for it. wrapped and box:
+ * as in a read. */
+enum sp_err store_secret_get(struct store *s, uint64_t no, struct store_secret *out, bool *needed);
+enum sp_err store_secrets_each(struct store *s,
+                               enum sp_err (*each)(void *ctx, uint64_t no,
+                                                   const struct store_secret *secret, bool needed),
+                               void *ctx);
+/* Once its slot is erased. SP_OK too when there was none. */
+enum sp_err store_secret_delete(struct store *s, uint64_t no);
+
+/* For a delivery: the envelope, and bytes of a piece, of a message in the queue. */
+enum sp_err store_queued_envelope(struct store *s, uint64_t no, const uint8_t **envelope,
+                                  size_t *len);
+enum sp_err store_queued_read(struct store *s, uint64_t no, uint16_t piece, uint64_t offset,
+                              uint8_t *out, size_t len, size_t *got, uint64_t *total);
+
+/* Ends drafts and statuses whose time is over, up to budget of them, in the open group. */
+enum sp_err store_expire(struct store *s, uint64_t now_ms, unsigned budget, bool *more);
+
 /* --- Mailboxes --- */
 
 struct store_entry {
@@ -189,6 +357,7 @@ struct store_entry {
     uint64_t bytes; /* ciphertext of all pieces, the envelope and the box */
     uint16_t pieces;
     uint32_t generation;
+    bool sent; /* this user sent it */
 };
 
 enum sp_err store_list(struct store *s, uint64_t user, uint64_t after, struct store_entry *out,
@@ -202,7 +371,9 @@ enum sp_err store_fetch(struct store *s, uint64_t user, const uint8_t message_id
 enum sp_err store_read(struct store *s, uint64_t user, const uint8_t message_id[ID_SIZE],
                        uint16_t piece, uint64_t offset, uint8_t *out, size_t len, size_t *got,
                        uint64_t *total);
-/* Out of this mailbox; the pieces go with the last one. Needs a commit. */
-enum sp_err store_delete(struct store *s, uint64_t user, const uint8_t message_id[ID_SIZE]);
+/* Out of this mailbox; the pieces go with the last one, or when the queue needs them no more. The
+ * status of mail that he sent stays until status_until_ms. Needs a commit. */
+enum sp_err store_delete(struct store *s, uint64_t user, const uint8_t message_id[ID_SIZE],
+                         uint64_t status_until_ms);
 
 #endif

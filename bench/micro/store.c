@@ -114,7 +114,7 @@ static void delete_some(struct store *s, uint64_t from, uint64_t to, uint64_t st
     bool more = true;
     for (uint64_t i = from; i < to; i += step, n++) {
         number_id(id, i);
-        must(store_delete(s, user_no[(i - 1) % users], id), "delete");
+        must(store_delete(s, user_no[(i - 1) % users], id, 1), "delete");
         if (n % 64 == 63)
             must(store_commit(s), "commit");
     }

@@ -310,14 +310,14 @@ static void test_mail(void **state)
     assert_int_equal(send(p->s, 70, sizes, 1, (unsigned[]){1}, 1), SP_ERR_EXISTS);
     assert_int_equal(send(p->s, 71, sizes, 1, (unsigned[]){9}, 1), SP_ERR_NOT_FOUND);
     reopen(p, MAP);
-    assert_int_equal(store_delete(p->s, a, id), SP_OK);
-    assert_int_equal(store_delete(p->s, a, id), SP_ERR_NOT_FOUND);
+    assert_int_equal(store_delete(p->s, a, id, 1), SP_OK);
+    assert_int_equal(store_delete(p->s, a, id, 1), SP_ERR_NOT_FOUND);
     assert_int_equal(store_commit(p->s), SP_OK);
     assert_int_equal(count(p->s, a), 0);
     check_piece(p->s, b, 70, 2, sizes[2]); /* kept for the other */
     assert_int_equal(store_totals(p->s, &t), SP_OK);
     assert_int_equal(t.bytes, 304501 + 8);
-    assert_int_equal(store_delete(p->s, b, id), SP_OK);
+    assert_int_equal(store_delete(p->s, b, id, 1), SP_OK);
     assert_int_equal(store_commit(p->s), SP_OK);
     assert_int_equal(store_totals(p->s, &t), SP_OK);
     assert_int_equal(t.messages, 0);
@@ -343,7 +343,7 @@ static void test_list(void **state)
     assert_int_equal(store_list(p->s, a, 20, e, 10, &n), SP_OK);
     assert_int_equal(n, 5);
     id_of(id, 25);
-    assert_int_equal(store_delete(p->s, a, id), SP_OK);
+    assert_int_equal(store_delete(p->s, a, id, 1), SP_OK);
     assert_int_equal(send(p->s, 26, &size, 1, (unsigned[]){1}, 1), SP_OK);
     assert_int_equal(store_commit(p->s), SP_OK);
     assert_int_equal(store_list(p->s, a, 24, e, 10, &n), SP_OK);
@@ -522,7 +522,7 @@ static void test_full(void **state)
     check_piece(p->s, a, kept - 1, 0, big);
     for (unsigned i = 0; i < kept; i++) { /* deleting works in a full store */
         id_of(id, i);
-        assert_int_equal(store_delete(p->s, a, id), SP_OK);
+        assert_int_equal(store_delete(p->s, a, id, 1), SP_OK);
         assert_int_equal(store_commit(p->s), SP_OK);
     }
     sweep_all(p->s);
