@@ -123,7 +123,8 @@ enum {
     SW_UPLOAD,       /* token[32], u16 n, n times u64 ciphertext bytes of piece 0 ... n - 1 */
     SW_UPLOAD_STATE, /* token[32], upload_id[16] */
     SW_UPLOAD_PUT,   /* token[32], upload_id[16], u16 piece (or FORM_PIECE), u64 offset, then bytes
-                        to the end (1..PART_MAX). Not synced by itself */
+                        to the end (1..PART_MAX). Not synced by itself. Offset 0 begins the form
+                        anew; a form is gone after a restart, pieces are not */
     SW_UPLOAD_DROP,  /* token[32], upload_id[16] */
     SW_SEND,         /* token[32], upload_id[16]: all of it is there; deliver and queue */
     SW_SENT,         /* token[32], message_id[16], u32 offset: the sent copy */
@@ -216,9 +217,10 @@ enum {
                               the failure), message_id[16], recipient_id[16], u64 queued_ms, u64
                               give_up_ms (after it a delay is a failure), u32 attempt, b16
                               mail_from, b16 destination (domain), user_id[16], u32 generation,
-                              puk_pk[32] (the sender's, for a report), u64 expires_ms and b16
-                              subject (links; 0 and empty), u16 n, n times: b16 address of the
-                              sender's own; u16 n, n times: u16 index, b16 recipient address */
+                              puk_pk[32] (the sender's, for a report), u64 expires_ms (links; else
+                              0), b16 subject (links; kind 0: why, for people; else empty), u16 n, n
+                              times: b16 address of the        sender's own; u16 n, n times: u16
+                              index, b16 recipient address */
     SD_ENVELOPE_REPLY, /* status, u32 total, then bytes of (b32 envelope, b32 box) from offset */
     SD_PIECE_REPLY,    /* status, u64 total ciphertext bytes, b32 bytes */
     SD_REPORT_BYTES_REPLY, /* status */

@@ -221,6 +221,7 @@ static enum sp_err parse_box(struct wire_in *in, struct store_box *out)
         (box.kind != BOX_USER || memcmp(box.recipient_id, out->user_id, ID_SIZE) != 0))
         err = SP_ERR_FORMAT;
     out->generation = err == SP_OK ? box.puk_generation : 0;
+    out->sent = false;
     return err;
 }
 

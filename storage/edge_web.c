@@ -221,7 +221,7 @@ static enum sp_err on_list(void *ctx, struct ipc_peer *peer, struct ipc_frame *f
         wire_put_u64(&out, entries[i].bytes);
         wire_put_u16(&out, entries[i].pieces);
         wire_put_u32(&out, entries[i].generation);
-        wire_put_u8(&out, 0); /* flags */
+        wire_put_u8(&out, entries[i].sent ? 1 : 0);
     }
     return ipc_peer_send(peer, SW_LIST_REPLY, frame->id, &out, -1);
 }
@@ -246,6 +246,21 @@ static void put_length(uint8_t out[4], size_t len)
     wire_put_u32(&w, (uint32_t)len);
 }
 
+enum sp_err put_sealed(struct wire_out *out, const uint8_t *envelope, size_t envelope_len,
+                       const uint8_t *box, size_t box_len, size_t offset)
+{
+    uint8_t first[4], second[4];
+    size_t total = 4 + envelope_len + 4 + box_len;
+    if (offset > total)
+        return SP_ERR_LIMIT;
+    put_length(first, envelope_len);
+    put_length(second, box_len);
+    wire_put_u32(out, (uint32_t)total);
+    put_part(out, (const uint8_t *const[]){first, envelope, second, box},
+             (const size_t[]){4, envelope_len, 4, box_len}, offset);
+    return SP_OK;
+}
+
 static enum sp_err on_message(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
 {
     struct store_role *r = ctx;
@@ -259,19 +274,12 @@ static enum sp_err on_message(void *ctx, struct ipc_peer *peer, struct ipc_frame
     enum sp_err err =
         s != NULL ? store_fetch(r->store, s->user, id, &envelope, &envelope_len, &box, &box_len)
                   : SP_ERR_DENIED;
-    size_t total = err == SP_OK ? 4 + envelope_len + 4 + box_len : 0;
-    if (err == SP_OK && offset > total)
-        err = SP_ERR_LIMIT;
-    if (err != SP_OK)
-        return answer(peer, SW_MESSAGE_REPLY, frame->id, err);
-    uint8_t first[4], second[4];
-    put_length(first, envelope_len);
-    put_length(second, box_len);
     struct wire_out out = wire_out(reply_buf, sizeof(reply_buf));
     wire_put_u8(&out, SP_OK);
-    wire_put_u32(&out, (uint32_t)total);
-    put_part(&out, (const uint8_t *const[]){first, envelope, second, box},
-             (const size_t[]){4, envelope_len, 4, box_len}, offset);
+    if (err == SP_OK)
+        err = put_sealed(&out, envelope, envelope_len, box, box_len, offset);
+    if (err != SP_OK)
+        return answer(peer, SW_MESSAGE_REPLY, frame->id, err);
     if (offset == 0)
         audit_emit(AUDIT_FETCHED, id, s->user_id);
     return ipc_peer_send(peer, SW_MESSAGE_REPLY, frame->id, &out, -1);
@@ -334,5 +342,15 @@ static const struct ipc_rule rules[] = {
     {SW_PIECE, false, false, TOKEN + 30, TOKEN + 30, on_piece},
     {SW_DELETE, false, false, TOKEN + 16, TOKEN + 16, on_delete},
     {SW_LOGOUT, false, false, TOKEN, TOKEN, on_logout},
+    {SW_KEEPER_KEY, false, false, 0, 0, on_keeper_key},
+    {SW_RESOLVE, false, false, TOKEN + 2, TOKEN + 2 + STORE_MAX_ADDRESS, on_resolve},
+    {SW_UPLOAD, false, false, TOKEN + 10, TOKEN + 2 + 8 * STORE_MAX_PIECES, on_upload},
+    {SW_UPLOAD_STATE, false, false, TOKEN + 16, TOKEN + 16, on_upload_state},
+    {SW_UPLOAD_PUT, false, false, TOKEN + 27, TOKEN + 26 + PART_MAX, on_upload_put},
+    {SW_UPLOAD_DROP, false, false, TOKEN + 16, TOKEN + 16, on_upload_drop},
+    {SW_SEND, false, false, TOKEN + 16, TOKEN + 16, on_send},
+    {SW_SENT, false, false, TOKEN + 20, TOKEN + 20, on_sent},
+    {SW_DELIVERY_STATUS, false, false, TOKEN + 16, TOKEN + 16, on_delivery_status},
+    {SW_REVOKE, false, false, TOKEN + 18, TOKEN + 18 + STORE_MAX_ADDRESS, on_revoke},
 };
 const struct ipc_rules web_rules = {rules, sizeof(rules) / sizeof(rules[0]), UINT64_MAX, edge_gone};

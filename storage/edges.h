@@ -1,9 +1,13 @@
 #ifndef SEALPOST_STORAGE_EDGES_H
 #define SEALPOST_STORAGE_EDGES_H
-/* Inside of the store role: what its edges (sealer, web, operators) share. */
+/* Inside of the store role: what its edges (sealer, web, keeper, relay, deliveries, operators)
+ * share. */
 #include "daemon/audit/events.h"
 #include "daemon/role.h"
 #include "envelope/sigchain.h"
+#include "storage/form.h"
+#include "storage/forms.h"
+#include "storage/queue.h"
 #include "storage/sessions.h"
 #include "storage/store.h"
 
@@ -16,12 +20,19 @@
 #define OPERATORS_MAX 16u
 #define CHAIN_MAX     1024u /* links of one user's history: each login verifies all of them */
 #define BUCKETS       1024u
+#define SENDINGS_MAX  64u /* mails that wait for the keeper */
+
+struct store_role;
 
 /* An answer that may go out once the group is durable. */
 struct reply {
     struct ipc_peer *peer;
     uint16_t type;
     uint32_t id;
+    /* If set, called instead, with what became of the group; writes nothing, answers nothing that
+     * waits for a group itself. */
+    void (*then)(struct store_role *r, void *arg, enum sp_err err);
+    void *arg;
     bool deleted; /* then audited as message.deleted, with: */
     uint8_t message_id[ID_SIZE], user_id[ID_SIZE];
 };
@@ -43,6 +54,41 @@ struct bucket {
     int64_t left;
 };
 
+/* A mail between SW_SEND and the commit: its secret is with the keeper. */
+struct sending {
+    LIST_ENTRY(sending) next;
+    uint32_t id; /* of the request to the keeper */
+    struct ipc_peer *peer;
+    uint32_t frame; /* SW_SEND's */
+    uint64_t user;
+    uint8_t token[SESSION_TOKEN], draft[ID_SIZE], user_id[ID_SIZE];
+    struct form *form;
+};
+
+/* A secret whose slot is to be overwritten, or is. */
+struct erasing {
+    LIST_ENTRY(erasing) next;
+    uint32_t id; /* of the request to the keeper; 0: to be asked again */
+    uint64_t no; /* the message whose record goes after it; 0: there is no record */
+    enum { ERASE_ASKED, ERASE_DONE, ERASE_OWED } state; /* done: the record's end is in the group */
+    struct store_secret secret;
+    char why[16];
+};
+
+/* One job in the hands of a delivery. */
+struct lease {
+    LIST_ENTRY(lease) next;
+    uint64_t id;
+    struct store_job job;
+    uint16_t n_open, open[STORE_JOB_RECIPIENTS]; /* recipients that it is about */
+    bool reported[STORE_JOB_RECIPIENTS];
+    size_t n_reported;
+    bool ended;   /* its process is dead */
+    bool settled; /* the job's row says what comes next */
+    enum queue_seen seen;
+    struct delivery *delivery; /* whose channel is open; NULL */
+};
+
 struct store_role {
     struct role *role;
     struct store *store;
@@ -60,6 +106,26 @@ struct store_role {
     struct event *gather;
     struct bucket proofs[BUCKETS]; /* by user number */
     uint64_t commits, committed, last_commit_us;
+    struct event *minute; /* expiry, and what is to be tried again */
+    struct event *lazy;   /* commits what nobody waits for */
+    struct forms *forms;
+    /* keeper */
+    struct ipc_peer *keeper;
+    bool keeper_ready; /* it knows which slots are in use */
+    uint8_t keeper_pk[KEY_SIZE];
+    uint32_t keeper_id;
+    LIST_HEAD(, sending) sendings;
+    size_t n_sendings;
+    LIST_HEAD(, erasing) erasings;
+    /* relay */
+    struct ipc_peer *relay;
+    struct queue *queue;
+    struct event *due; /* the next job's time */
+    uint32_t want;     /* jobs that relay will take */
+    uint64_t lease_id;
+    LIST_HEAD(, lease) leases;
+    LIST_HEAD(, delivery) deliveries;
+    size_t n_leases, n_deliveries;
 };
 
 uint64_t clock_us(void);
@@ -73,6 +139,8 @@ enum sp_err group_answer(struct store_role *r, const struct reply *reply);
 enum sp_err answer(struct ipc_peer *peer, uint16_t type, uint32_t id, enum sp_err status);
 /* Sees to it that mail without owner is swept. */
 void sweep_soon(struct store_role *r);
+/* Sees to it that what was written is committed soon although nobody waits for it. */
+void commit_soon(struct store_role *r);
 /* Whether the address is in a domain of ours. */
 bool own_domain(const struct store_role *r, const char *address);
 
@@ -85,6 +153,9 @@ void ring_ack(struct store_role *r);
 void incoming_drop_all(struct store_role *r);
 /* edge_web.c */
 extern const struct ipc_rules web_rules;
+/* u32 total, then what of b32(envelope) b32(box) fits from offset on. SP_ERR_LIMIT: beyond it. */
+enum sp_err put_sealed(struct wire_out *out, const uint8_t *envelope, size_t envelope_len,
+                       const uint8_t *box, size_t box_len, size_t offset);
 /* The verified state of a user's chain. */
 enum sp_err chain_load(struct store_role *r, const struct store_user *user, struct sigchain *chain);
 /* Whether signatures may be verified on behalf of this user now; if so, they are counted. */
@@ -94,6 +165,63 @@ const struct session *token_session(struct store_role *r, struct wire_in *in);
 /* edge_enrol.c: handlers of web_rules that write. */
 enum sp_err on_enroll(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame);
 enum sp_err on_chain_add(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame);
+/* edge_upload.c: handlers of web_rules. */
+enum sp_err on_upload(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame);
+enum sp_err on_upload_state(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame);
+enum sp_err on_upload_put(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame);
+enum sp_err on_upload_drop(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame);
+/* edge_send.c */
+enum sp_err on_send(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame);
+/* The keeper has answered. wrapped: NULL unless status is SP_OK. Ends the sending. */
+void send_go_on(struct store_role *r, struct sending *s, enum sp_err status, uint32_t slot,
+                const uint8_t *wrapped, size_t len);
+/* edge_sent.c */
+enum sp_err on_sent(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame);
+enum sp_err on_delivery_status(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame);
+enum sp_err on_revoke(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame);
+enum sp_err on_resolve(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame);
+enum sp_err on_keeper_key(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame);
+/* Takes back what is open, for one address or all (NULL), of a message (no 0: of all mail) of one
+ * user, but what is being delivered right now; commits. *n: so many recipients. */
+enum sp_err revoke_open(struct store_role *r, uint64_t user, uint64_t no, const char *address,
+                        size_t *n);
+
+/* edge_keeper.c */
+extern const struct ipc_rules keeper_rules;
+/* Tells the keeper which slots are in use. */
+enum sp_err keeper_begin(struct store_role *r);
+/* Asks for a sending's secret to be wrapped; it is the edge's until send_go_on. */
+enum sp_err keeper_wrap(struct store_role *r, struct sending *s);
+enum sp_err keeper_lease(struct store_role *r, const struct lease *lease);
+void keeper_lease_end(struct store_role *r, uint64_t lease);
+/* After a commit: has the message's secret erased if no job needs it any more. */
+void secret_check(struct store_role *r, uint64_t no, const char *why);
+/* A slot that no record names. */
+void secret_forget(struct store_role *r, const struct store_secret *secret, const char *why);
+/* Before a new secret's record is written, and every minute: the ends of records whose slots are
+ * erased, but that a lost group has kept. Their slots may be in use again. */
+void secrets_settle(struct store_role *r);
+/* A group is over. */
+void secrets_flushed(struct store_role *r, enum sp_err err);
+
+/* edge_relay.c */
+extern const struct ipc_rules relay_rules;
+/* Fills the schedule from disk. */
+enum sp_err relay_begin(struct store_role *r);
+/* Hands out what is due and wanted. */
+void relay_dispatch(struct store_role *r);
+/* A delivery's channel has ended, or its process: what it left undone is scheduled anew. */
+void lease_end_if_over(struct store_role *r, struct lease *lease);
+/* What comes next for a job that was tried, in the open group. */
+enum sp_err job_settle(struct store_role *r, struct lease *lease);
+struct lease *lease_find(struct store_role *r, uint64_t id);
+/* edge_delivery.c */
+extern const struct ipc_rules delivery_rules;
+enum sp_err on_delivery(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame);
+enum sp_err on_delivery_gone(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame);
+/* Why nothing of a job is opened any more, for people. */
+const char *closed_text(enum store_closed closed);
+
 /* edge_operator.c */
 enum sp_err operator_accept(struct store_role *r, struct ipc_frame *frame);
 

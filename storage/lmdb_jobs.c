@@ -221,12 +221,13 @@ static enum sp_err job_close(struct store *s, const struct store_job *j, size_t 
     struct store_recipient r;
     uint16_t job;
     bool any, needed;
+    struct wire_in in;
     struct key key = key_u64_u16(j->no, j->job);
     *left = 0;
     for (uint16_t i = 0; i < j->n; i++)
         *left += recipient_get(s, s->write, j->no, j->recipient[i], &r, &job) == SP_OK &&
                  delivery_open(r.state);
-    if (*left > 0)
+    if (*left > 0 || row_get(s, s->write, T_JOBS, &key, &in) != SP_OK)
         return SP_OK;
     enum sp_err err = row_delete(s, T_JOBS, &key);
     if (err == SP_OK)

@@ -13,9 +13,11 @@
 #include <strings.h>
 #include <time.h>
 
-#define DATA_DIR       "."   /* the root of the cage */
-#define SWEEP_BLOCKS   256u  /* freed in one group */
-#define SWEEP_PAUSE_US 5000  /* between groups, for those who wait */
+#define DATA_DIR       "."  /* the root of the cage */
+#define SWEEP_BLOCKS   256u /* freed in one group */
+#define SWEEP_PAUSE_US 5000 /* between groups, for those who wait */
+#define EXPIRE_BUDGET  64u  /* drafts and statuses that end in one group */
+#define EXPIRE_ROUNDS  100
 #define GATHER_US      2500u /* the longest that a first answer waits for others to share its sync */
 
 static struct store_role the_store;
@@ -74,6 +76,10 @@ enum sp_err group_flush(struct store_role *r)
     r->commits++;
     for (size_t i = 0; i < r->n_replies; i++) {
         const struct reply *a = &r->reply[i];
+        if (a->then != NULL) {
+            a->then(r, a->arg, err);
+            continue;
+        }
         if (a->deleted && err == SP_OK)
             audit_emit(AUDIT_DELETED, a->message_id, a->user_id);
         else if (err == SP_OK)
@@ -83,6 +89,7 @@ enum sp_err group_flush(struct store_role *r)
     }
     r->n_replies = 0;
     r->more_soon = 0;
+    secrets_flushed(r, err);
     return err;
 }
 
@@ -120,6 +127,20 @@ static void on_gathered(evutil_socket_t fd, short what, void *ctx)
     (void)ctx;
 }
 
+void commit_soon(struct store_role *r)
+{
+    const struct timeval second = {.tv_sec = 1};
+    if (!event_pending(r->lazy, EV_TIMEOUT, NULL))
+        event_add(r->lazy, &second);
+}
+
+static void on_lazy(evutil_socket_t fd, short what, void *ctx)
+{
+    (void)fd;
+    (void)what;
+    group_flush(ctx);
+}
+
 static void on_idle(void *ctx)
 {
     struct store_role *r = ctx;
@@ -149,6 +170,25 @@ static void on_sweep(evutil_socket_t fd, short what, void *ctx)
         sweep_soon(r);
 }
 
+/* --- every minute --- */
+
+static void on_minute(evutil_socket_t fd, short what, void *ctx)
+{
+    struct store_role *r = ctx;
+    const struct timeval minute = {.tv_sec = 60};
+    bool more = true;
+    (void)fd;
+    (void)what;
+    for (int i = 0; more && i < EXPIRE_ROUNDS; i++) {
+        if (store_expire(r->store, now_ms(), EXPIRE_BUDGET, &more) != SP_OK)
+            more = false;
+        group_flush(r);
+    }
+    secrets_settle(r);
+    sweep_soon(r);
+    event_add(r->minute, &minute);
+}
+
 /* --- peers --- */
 
 void edge_gone(void *ctx, struct ipc_peer *peer, enum sp_err why)
@@ -163,6 +203,10 @@ void edge_gone(void *ctx, struct ipc_peer *peer, enum sp_err why)
     }
     if (peer == r->web)
         r->web = NULL;
+    if (peer == r->keeper)
+        r->keeper = NULL;
+    if (peer == r->relay)
+        r->relay = NULL;
     ipc_peer_free(peer);
 }
 
@@ -178,7 +222,9 @@ static enum sp_err prepare(struct role *role)
     mallopt(M_MMAP_THRESHOLD, 64 << 20);
     mallopt(M_TRIM_THRESHOLD, 64 << 20);
     r->sessions = sessions_new();
-    if (r->sessions == NULL)
+    r->forms = forms_new();
+    r->queue = queue_new((unsigned)role->config->per_destination);
+    if (r->sessions == NULL || r->forms == NULL || r->queue == NULL)
         return SP_ERR_MEMORY;
     enum sp_err err = store_open(DATA_DIR, role->config->map_size, &r->store);
     if (err == SP_ERR_STATE)
@@ -193,11 +239,19 @@ static enum sp_err run(struct role *role)
     r->gather = evtimer_new(role->base, on_gathered, r);
     r->sealer = ipc_peer_new(role->base, ROLE_FD(ROLE_SEALER), &sealer_rules, r);
     r->web = ipc_peer_new(role->base, ROLE_FD(ROLE_WEB), &web_rules, r);
-    if (r->sweeper == NULL || r->gather == NULL || r->sealer == NULL || r->web == NULL)
+    r->minute = evtimer_new(role->base, on_minute, r);
+    r->lazy = evtimer_new(role->base, on_lazy, r);
+    r->keeper = ipc_peer_new(role->base, ROLE_FD(ROLE_KEEPER), &keeper_rules, r);
+    if (r->sweeper == NULL || r->gather == NULL || r->sealer == NULL || r->web == NULL ||
+        r->minute == NULL || r->lazy == NULL || r->keeper == NULL)
         return SP_ERR_MEMORY;
     ipc_on_idle(on_idle, r);
-    sweep_soon(r);
-    return SP_OK;
+    enum sp_err err = keeper_begin(r);
+    if (err == SP_OK)
+        err = relay_begin(r);
+    if (err == SP_OK)
+        on_minute(-1, 0, r);
+    return err;
 }
 
 static void stop(struct role *role)
@@ -208,6 +262,7 @@ static void stop(struct role *role)
     store_close(r->store);
     r->store = NULL;
     sessions_free(r->sessions);
+    forms_free(r->forms);
     exit(EXIT_SUCCESS);
 }
 
@@ -222,6 +277,10 @@ static void status(struct role *role, struct wire_out *pairs)
     role_status_number(pairs, "bytes stored", t.bytes);
     role_status_number(pairs, "map used", t.map_used);
     role_status_number(pairs, "map size", t.map_size);
+    role_status_number(pairs, "drafts", t.drafts);
+    role_status_number(pairs, "queue", t.jobs);
+    role_status_number(pairs, "secrets", t.secrets);
+    role_status_number(pairs, "deliveries", r->n_leases);
     role_status_number(pairs, "commits", r->commits);
     role_status_number(pairs, "messages a commit", r->commits > 0 ? r->committed / r->commits : 0);
     role_status_number(pairs, "last commit us", r->last_commit_us);

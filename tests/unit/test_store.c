@@ -102,7 +102,7 @@ static enum sp_err upload(struct store_upload *u, unsigned n, const size_t *size
 static enum sp_err deliver(struct store_upload *u, unsigned n, unsigned pieces,
                            const unsigned *users, size_t n_users)
 {
-    struct store_box box[16];
+    struct store_box box[16] = {0};
     struct store_message m = {.received_ms = 1000 + n,
                               .pieces = (uint16_t)pieces,
                               .envelope = (const uint8_t *)"envelope",

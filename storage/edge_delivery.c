@@ -1,0 +1,229 @@
+/* A delivery's edge: one process that speaks to a foreign server on behalf of one job, and that the
+ * server may have taken over. It reads its own lease's message, says once of each of its own
+ * recipients what became of it, and may put a report for the sender beside that. Anything else ends
+ * this channel alone. */
+#include "storage/delivery.h"
+#include "daemon/messages.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define NAMES_MAX 64u /* of the sender's own addresses in a job */
+
+/* --- the job --- */
+
+static enum sp_err put_name(void *ctx, const char *address)
+{
+    struct wire_out *out = ctx;
+    wire_put_str(out, address);
+    return SP_OK;
+}
+
+struct names {
+    struct wire_out *out;
+    size_t n;
+};
+
+static enum sp_err add_name(void *ctx, const char *address)
+{
+    struct names *names = ctx;
+    if (names->n == NAMES_MAX)
+        return SP_OK;
+    names->n++;
+    return put_name(names->out, address);
+}
+
+static enum sp_err put_names(struct store_role *r, const struct store_job *job,
+                             struct wire_out *out)
+{
+    struct names names = {.out = out};
+    uint8_t *count = out->at + out->len;
+    wire_put_u16(out, 0);
+    if (!wire_out_ok(out))
+        return SP_ERR_LIMIT;
+    add_name(&names, job->mail_from);
+    enum sp_err err = store_user_names(r->store, job->user, add_name, &names);
+    count[0] = (uint8_t)(names.n >> 8);
+    count[1] = (uint8_t)names.n;
+    return err;
+}
+
+static enum sp_err put_recipients(struct store_role *r, const struct lease *l, struct wire_out *out)
+{
+    wire_put_u16(out, l->n_open);
+    for (uint16_t i = 0; i < l->n_open; i++) {
+        struct store_recipient recipient;
+        bool open;
+        enum sp_err err = store_recipient_get(r->store, l->job.no, l->open[i], &recipient, &open);
+        if (err != SP_OK)
+            return err;
+        wire_put_u16(out, l->open[i]);
+        wire_put_b16(out, recipient.address.bytes, recipient.address.len);
+    }
+    return SP_OK;
+}
+
+static enum sp_err put_job(struct store_role *r, const struct lease *l, struct wire_out *out)
+{
+    const struct store_job *job = &l->job;
+    struct store_user user;
+    struct store_secret secret = {0};
+    bool needed;
+    enum sp_err err = store_user_by_no(r->store, job->user, &user);
+    if (err == SP_OK && job->closed == CLOSED_NOT)
+        err = store_secret_get(r->store, job->no, &secret, &needed);
+    if (err != SP_OK)
+        return err;
+    wire_put_u8(out, SP_OK);
+    wire_put_u8(out, secret.kind);
+    wire_put_bytes(out, job->message_id, ID_SIZE);
+    wire_put_bytes(out, secret.recipient_id, ID_SIZE);
+    wire_put_u64(out, job->queued_ms);
+    wire_put_u64(out, job->queued_ms + r->role->config->retry_for * 1000u);
+    wire_put_u32(out, job->attempts + 1);
+    wire_put_str(out, job->mail_from);
+    wire_put_str(out, job->destination);
+    wire_put_bytes(out, user.user_id, ID_SIZE);
+    wire_put_u32(out, user.generation);
+    wire_put_bytes(out, user.puk_pk, KEY_SIZE);
+    wire_put_u64(out, 0);
+    wire_put_str(out, closed_text(job->closed));
+    err = put_names(r, job, out);
+    return err == SP_OK ? put_recipients(r, l, out) : err;
+}
+
+static uint8_t reply_buf[IPC_MAX_PAYLOAD];
+
+static enum sp_err on_job(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
+{
+    struct delivery *d = ctx;
+    struct wire_out out = wire_out(reply_buf, sizeof(reply_buf));
+    enum sp_err err = put_job(d->role, d->lease, &out);
+    if (err == SP_OK && !wire_out_ok(&out))
+        err = SP_ERR_LIMIT;
+    if (err != SP_OK)
+        return answer(peer, SD_JOB_REPLY, frame->id, err);
+    if (d->lease->job.closed == CLOSED_NOT) {
+        ipc_permit(peer, SD_ENVELOPE);
+        ipc_permit(peer, SD_PIECE);
+    }
+    ipc_permit(peer, SD_REPORT_BYTES);
+    ipc_permit(peer, SD_RESULT);
+    return ipc_peer_send(peer, SD_JOB_REPLY, frame->id, &out, -1);
+}
+
+/* --- reading --- */
+
+static enum sp_err on_envelope(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
+{
+    struct delivery *d = ctx;
+    struct store_role *r = d->role;
+    static uint8_t box[BOX_MAX];
+    const uint8_t *envelope;
+    size_t len = 0, box_len;
+    struct store_secret secret = {0};
+    bool needed;
+    uint32_t offset = wire_get_u32(&frame->body);
+    enum sp_err err = store_secret_get(r->store, d->lease->job.no, &secret, &needed);
+    box_len = secret.box_len;
+    if (err == SP_OK && box_len <= sizeof(box))
+        memcpy(box, secret.box, box_len); /* does not outlive the next read */
+    else if (err == SP_OK)
+        err = SP_ERR_FORMAT;
+    if (err == SP_OK)
+        err = store_queued_envelope(r->store, d->lease->job.no, &envelope, &len);
+    struct wire_out out = wire_out(reply_buf, sizeof(reply_buf));
+    wire_put_u8(&out, SP_OK);
+    if (err == SP_OK)
+        err = put_sealed(&out, envelope, len, box, box_len, offset);
+    if (err != SP_OK)
+        return answer(peer, SD_ENVELOPE_REPLY, frame->id, err);
+    return ipc_peer_send(peer, SD_ENVELOPE_REPLY, frame->id, &out, -1);
+}
+
+static enum sp_err on_piece(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
+{
+    static uint8_t bytes[PART_MAX];
+    struct delivery *d = ctx;
+    size_t got = 0;
+    uint64_t total = 0;
+    uint16_t piece = wire_get_u16(&frame->body);
+    uint64_t offset = wire_get_u64(&frame->body);
+    uint32_t n = wire_get_u32(&frame->body);
+    if (n == 0 || n > PART_MAX)
+        return SP_ERR_FORMAT;
+    enum sp_err err =
+        store_queued_read(d->role->store, d->lease->job.no, piece, offset, bytes, n, &got, &total);
+    if (err != SP_OK)
+        return answer(peer, SD_PIECE_REPLY, frame->id, err);
+    struct wire_out out = wire_out(reply_buf, sizeof(reply_buf));
+    wire_put_u8(&out, SP_OK);
+    wire_put_u64(&out, total);
+    wire_put_b32(&out, bytes, got);
+    return ipc_peer_send(peer, SD_PIECE_REPLY, frame->id, &out, -1);
+}
+
+/* --- the channel --- */
+
+static void on_channel_gone(void *ctx, struct ipc_peer *peer, enum sp_err why)
+{
+    struct delivery *d = ctx;
+    struct store_role *r = d->role;
+    struct lease *l = d->lease;
+    if (why != SP_ERR_PEER)
+        role_log("a delivery loses its channel: %s", sp_err_text(why));
+    delivery_report_drop(d);
+    sweep_soon(r);
+    LIST_REMOVE(d, next);
+    r->n_deliveries--;
+    l->delivery = NULL;
+    ipc_peer_free(peer);
+    free(d);
+    lease_end_if_over(r, l);
+}
+
+#define OUTCOME_MIN 9u
+static const struct ipc_rule rules[] = {
+    {SD_JOB, false, true, 0, 0, on_job},
+    {SD_ENVELOPE, false, false, 4, 4, on_envelope},
+    {SD_PIECE, false, false, 14, 14, on_piece},
+    {SD_REPORT_BYTES, false, false, 1, PART_MAX, delivery_report_bytes},
+    {SD_REPORT, false, false, 8, IPC_MAX_PAYLOAD, delivery_report},
+    {SD_RESULT, false, false, 5 + OUTCOME_MIN, IPC_MAX_PAYLOAD, delivery_result},
+};
+/* First of all it asks for its job, once. */
+const struct ipc_rules delivery_rules = {rules, sizeof(rules) / sizeof(rules[0]), 1,
+                                         on_channel_gone};
+
+enum sp_err on_delivery(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
+{
+    struct store_role *r = ctx;
+    (void)peer;
+    uint32_t id = wire_get_u32(&frame->body);
+    struct lease *l = lease_find(r, wire_get_u64(&frame->body));
+    if (l == NULL || frame->body.bad || l->delivery != NULL || l->ended)
+        return SP_ERR_FORMAT;
+    struct delivery *d = calloc(1, sizeof(*d));
+    if (d == NULL)
+        return SP_OK; /* the caller closes the channel, and the delivery ends */
+    *d = (struct delivery){.id = id, .role = r, .lease = l};
+    d->peer = ipc_peer_new(r->role->base, frame->fd, &delivery_rules, d);
+    frame->fd = -1;
+    if (d->peer == NULL) {
+        free(d);
+        return SP_OK;
+    }
+    l->delivery = d;
+    LIST_INSERT_HEAD(&r->deliveries, d, next);
+    r->n_deliveries++;
+    return SP_OK;
+}
+
+/* What it sent before it died is still read, up to the end of its channel. */
+enum sp_err on_delivery_gone(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
+{
+    (void)ctx;
+    (void)peer;
+    (void)wire_get_u32(&frame->body);
+    return SP_OK;
+}

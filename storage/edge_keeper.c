@@ -1,0 +1,288 @@
+/* The keeper's edge, as its client: secrets are wrapped there, leased to deliveries, and erased.
+ * The keeper is trusted more than this process and opens nothing for it; the order of steps is in
+ * edge_send.c. */
+#include "storage/edges.h"
+#include "daemon/messages.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define SLOTS_PAGE  8192u /* slots in one VT_SLOTS */
+#define ERASE_FINAL "finished"
+
+/* --- the start --- */
+
+struct page {
+    struct store_role *role;
+    uint8_t buf[1 + 4 * SLOTS_PAGE];
+    struct wire_out out;
+    enum sp_err err;
+};
+
+static void page_begin(struct page *p)
+{
+    p->out = wire_out(p->buf, sizeof(p->buf));
+    wire_put_u8(&p->out, 1);
+}
+
+static enum sp_err page_send(struct page *p, bool more)
+{
+    p->buf[0] = more;
+    enum sp_err err = ipc_peer_send(p->role->keeper, VT_SLOTS, 0, &p->out, -1);
+    page_begin(p);
+    return err;
+}
+
+static enum sp_err add_slot(void *ctx, uint64_t no, const struct store_secret *secret, bool needed)
+{
+    struct page *p = ctx;
+    (void)no;
+    (void)needed; /* those that are to be erased are in use until then */
+    enum sp_err err = p->out.len == p->out.cap ? page_send(p, true) : SP_OK;
+    wire_put_u32(&p->out, secret->slot);
+    return err;
+}
+
+enum sp_err keeper_begin(struct store_role *r)
+{
+    static struct page page;
+    page.role = r;
+    page_begin(&page);
+    enum sp_err err = store_secrets_each(r->store, add_slot, &page);
+    return err == SP_OK ? page_send(&page, false) : err;
+}
+
+struct numbers {
+    size_t n;
+    uint64_t no[1024];
+};
+
+static enum sp_err add_unneeded(void *ctx, uint64_t no, const struct store_secret *secret,
+                                bool needed)
+{
+    struct numbers *list = ctx;
+    (void)secret;
+    if (!needed && list->n < sizeof(list->no) / sizeof(list->no[0]))
+        list->no[list->n++] = no;
+    return SP_OK;
+}
+
+/* Records whose erasing was under way, or never begun, when the last tree ended. */
+static void finish_records(struct store_role *r)
+{
+    static struct numbers list;
+    list.n = 0;
+    store_secrets_each(r->store, add_unneeded, &list);
+    for (size_t i = 0; i < list.n; i++)
+        secret_check(r, list.no[i], ERASE_FINAL);
+}
+
+static enum sp_err on_slots(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
+{
+    struct store_role *r = ctx;
+    (void)peer;
+    enum sp_err status = wire_get_u8(&frame->body);
+    if (status != SP_OK)
+        return SP_ERR_PEER;
+    wire_get_copy(&frame->body, r->keeper_pk, KEY_SIZE);
+    if (frame->body.bad)
+        return SP_ERR_FORMAT;
+    r->keeper_ready = true;
+    finish_records(r);
+    relay_dispatch(r);
+    return SP_OK;
+}
+
+/* --- wrapping --- */
+
+enum sp_err keeper_wrap(struct store_role *r, struct sending *s)
+{
+    uint8_t buf[2 * ID_SIZE + 1 + 2 + KEYS_SECRET_BOX];
+    struct wire_out out = wire_out(buf, sizeof(buf));
+    if (r->keeper == NULL || r->n_sendings == SENDINGS_MAX)
+        return SP_ERR_NO_SPACE; /* soon */
+    s->id = ++r->keeper_id;
+    wire_put_bytes(&out, s->form->envelope.message_id, ID_SIZE);
+    wire_put_u8(&out, BOX_RELAY);
+    wire_put_bytes(&out, s->form->relay_box.recipient_id, ID_SIZE);
+    wire_put_b16(&out, s->form->relay_secret, KEYS_SECRET_BOX);
+    enum sp_err err = ipc_peer_send(r->keeper, VT_SECRET, s->id, &out, -1);
+    if (err != SP_OK)
+        return err;
+    LIST_INSERT_HEAD(&r->sendings, s, next);
+    r->n_sendings++;
+    return SP_OK;
+}
+
+static enum sp_err on_secret(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
+{
+    struct store_role *r = ctx;
+    struct sending *s;
+    const uint8_t *wrapped = NULL;
+    uint32_t slot = 0;
+    size_t len = 0;
+    (void)peer;
+    LIST_FOREACH(s, &r->sendings, next)
+    if (s->id == frame->id)
+        break;
+    if (s == NULL)
+        return SP_ERR_FORMAT;
+    enum sp_err status = wire_get_u8(&frame->body);
+    if (status == SP_OK) {
+        slot = wire_get_u32(&frame->body);
+        wrapped = wire_get_b16(&frame->body, STORE_WRAPPED_MAX, &len);
+    }
+    if (!wire_in_done(&frame->body))
+        return SP_ERR_FORMAT;
+    LIST_REMOVE(s, next);
+    r->n_sendings--;
+    send_go_on(r, s, status, slot, wrapped, len);
+    return SP_OK;
+}
+
+/* --- leases --- */
+
+enum sp_err keeper_lease(struct store_role *r, const struct lease *lease)
+{
+    uint8_t buf[8 + 2 * ID_SIZE + 1 + 4 + 2 + STORE_WRAPPED_MAX];
+    struct wire_out out = wire_out(buf, sizeof(buf));
+    struct store_secret secret = {0};
+    bool needed;
+    enum sp_err err = r->keeper != NULL ? SP_OK : SP_ERR_PEER;
+    if (err == SP_OK && lease->job.closed == CLOSED_NOT)
+        err = store_secret_get(r->store, lease->job.no, &secret, &needed);
+    if (err != SP_OK)
+        return err;
+    wire_put_u64(&out, lease->id);
+    wire_put_bytes(&out, lease->job.message_id, ID_SIZE);
+    wire_put_u8(&out, secret.kind);
+    wire_put_bytes(&out, secret.recipient_id, ID_SIZE);
+    wire_put_u32(&out, secret.slot);
+    wire_put_b16(&out, secret.wrapped, secret.wrapped_len);
+    return ipc_peer_send(r->keeper, VT_LEASE, 0, &out, -1);
+}
+
+void keeper_lease_end(struct store_role *r, uint64_t lease)
+{
+    uint8_t buf[8];
+    struct wire_out out = wire_out(buf, sizeof(buf));
+    wire_put_u64(&out, lease);
+    if (r->keeper != NULL)
+        ipc_peer_send(r->keeper, VT_LEASE_END, 0, &out, -1);
+}
+
+/* --- erasing --- */
+
+static void erase_ask(struct store_role *r, struct erasing *e)
+{
+    uint8_t buf[4 + 2 * ID_SIZE + 1 + 8 + 2 + sizeof(e->why)];
+    struct wire_out out = wire_out(buf, sizeof(buf));
+    e->id = 0;
+    e->state = ERASE_ASKED;
+    if (r->keeper == NULL)
+        return;
+    wire_put_u32(&out, e->secret.slot);
+    wire_put_bytes(&out, e->secret.message_id, ID_SIZE);
+    wire_put_u8(&out, e->secret.kind);
+    wire_put_bytes(&out, e->secret.recipient_id, ID_SIZE);
+    wire_put_u64(&out, e->secret.received_ms);
+    wire_put_str(&out, e->why);
+    e->id = ++r->keeper_id;
+    if (ipc_peer_send(r->keeper, VT_ERASE, e->id, &out, -1) != SP_OK)
+        e->id = 0;
+}
+
+static void erase_begin(struct store_role *r, uint64_t no, const struct store_secret *secret,
+                        const char *why)
+{
+    struct erasing *e = calloc(1, sizeof(*e));
+    if (e == NULL)
+        return; /* the next start does it */
+    *e = (struct erasing){.no = no, .secret = *secret};
+    e->secret.box = NULL; /* it does not outlive the read */
+    strncpy(e->why, why, sizeof(e->why) - 1);
+    LIST_INSERT_HEAD(&r->erasings, e, next);
+    erase_ask(r, e);
+}
+
+void secret_forget(struct store_role *r, const struct store_secret *secret, const char *why)
+{
+    erase_begin(r, 0, secret, why);
+}
+
+void secret_check(struct store_role *r, uint64_t no, const char *why)
+{
+    struct store_secret secret;
+    struct erasing *e;
+    bool needed;
+    LIST_FOREACH(e, &r->erasings, next)
+    if (e->no == no)
+        return;
+    if (r->keeper_ready && store_secret_get(r->store, no, &secret, &needed) == SP_OK && !needed)
+        erase_begin(r, no, &secret, why);
+}
+
+static void record_end(struct store_role *r, struct erasing *e)
+{
+    e->state = store_secret_delete(r->store, e->no) == SP_OK ? ERASE_DONE : ERASE_OWED;
+    commit_soon(r);
+}
+
+void secrets_flushed(struct store_role *r, enum sp_err err)
+{
+    struct erasing *e, *after;
+    for (e = LIST_FIRST(&r->erasings); e != NULL; e = after) {
+        after = LIST_NEXT(e, next);
+        if (e->state != ERASE_DONE)
+            continue;
+        e->state = ERASE_OWED;
+        if (err != SP_OK)
+            continue;
+        LIST_REMOVE(e, next);
+        free(e);
+    }
+}
+
+void secrets_settle(struct store_role *r)
+{
+    struct erasing *e;
+    LIST_FOREACH(e, &r->erasings, next)
+    {
+        if (e->state == ERASE_ASKED && e->id == 0)
+            erase_ask(r, e);
+        else if (e->state == ERASE_OWED)
+            record_end(r, e);
+    }
+}
+
+static enum sp_err on_erased(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
+{
+    struct store_role *r = ctx;
+    struct erasing *e;
+    (void)peer;
+    enum sp_err status = wire_get_u8(&frame->body);
+    LIST_FOREACH(e, &r->erasings, next)
+    if (e->state == ERASE_ASKED && e->id == frame->id)
+        break;
+    if (e == NULL || frame->id == 0)
+        return SP_ERR_FORMAT;
+    if (status != SP_OK) {
+        role_log("a slot could not be erased: %s; it is tried again", sp_err_text(status));
+        e->id = 0;
+    } else if (e->no == 0) {
+        LIST_REMOVE(e, next);
+        free(e);
+    } else {
+        record_end(r, e);
+    }
+    return SP_OK;
+}
+
+#define WRAPPED (1u + 4u + 2u + STORE_WRAPPED_MAX)
+static const struct ipc_rule rules[] = {
+    {VT_SLOTS_REPLY, false, true, 1, 1 + KEY_SIZE, on_slots},
+    {VT_SECRET_REPLY, false, false, 1, WRAPPED, on_secret},
+    {VT_ERASE_REPLY, false, false, 1, 1, on_erased},
+};
+const struct ipc_rules keeper_rules = {rules, sizeof(rules) / sizeof(rules[0]), UINT64_MAX,
+                                       edge_gone};

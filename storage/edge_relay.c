@@ -1,0 +1,248 @@
+/* The relay's edge: jobs that are due go to deliveries, one lease each. The relay (parent) holds
+ * nothing; one that was taken over can let mail wait, or give a lease's channel to whom it likes,
+ * but reach no more than the mail of the leases that it was given. */
+#include "storage/edges.h"
+#include "daemon/messages.h"
+
+#include <event2/event.h>
+#include <sodium.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CRASHES_CLOSE                                                                              \
+    5u                  /* attempts without a word: the mail is opened no more, a report is made   \
+                         */
+#define CRASHES_END 10u /* nor is there a report: it fails here */
+#define LEASE_TRIES 64  /* of jobs that have gone meanwhile, in one turn */
+
+const char *closed_text(enum store_closed closed)
+{
+    static const char *const text[] = {
+        [CLOSED_NOT] = "",
+        [CLOSED_DROPPED] = "dropped by the operator",
+        [CLOSED_CRASHES] = "could not be processed",
+        [CLOSED_LOST] = "the key of this mail is no longer there",
+    };
+    return closed < sizeof(text) / sizeof(text[0]) ? text[closed] : "";
+}
+
+struct lease *lease_find(struct store_role *r, uint64_t id)
+{
+    struct lease *l;
+    LIST_FOREACH(l, &r->leases, next)
+    if (l->id == id)
+        return l;
+    return NULL;
+}
+
+/* --- leasing --- */
+
+/* With the recipients that are still open. */
+static enum sp_err load_job(struct store_role *r, struct lease *l, uint64_t no, uint16_t job)
+{
+    enum sp_err err = store_job_get(r->store, no, job, &l->job);
+    for (uint16_t i = 0; err == SP_OK && i < l->job.n; i++) {
+        struct store_recipient recipient;
+        bool open;
+        if (store_recipient_get(r->store, no, l->job.recipient[i], &recipient, &open) == SP_OK &&
+            open)
+            l->open[l->n_open++] = l->job.recipient[i];
+    }
+    return err;
+}
+
+static bool has_sender(struct store_role *r, const struct store_job *job)
+{
+    struct store_user user;
+    return store_user_by_no(r->store, job->user, &user) == SP_OK && user.state == USER_ENROLLED;
+}
+
+/* Nobody is left to hear of it. */
+static void give_up(struct store_role *r, struct store_job *job)
+{
+    size_t n, left;
+    if (store_job_revoke(r->store, job, NULL, now_ms(), &n, &left) == SP_OK)
+        group_flush(r);
+    secret_check(r, job->no, "failed");
+}
+
+static enum sp_err announce(struct store_role *r, struct lease *l)
+{
+    uint8_t buf[8];
+    struct wire_out out = wire_out(buf, sizeof(buf));
+    enum sp_err err = keeper_lease(r, l);
+    if (err == SP_ERR_NOT_FOUND) { /* its record is gone: a report is all that can be made */
+        l->job.closed = CLOSED_LOST;
+        err = keeper_lease(r, l);
+    }
+    wire_put_u64(&out, l->id);
+    return err == SP_OK ? ipc_peer_send(r->relay, SR_JOB, 0, &out, -1) : err;
+}
+
+/* SP_ERR_NOT_FOUND: the job has ended. */
+static enum sp_err lease_new(struct store_role *r, uint64_t no, uint16_t job)
+{
+    struct lease *l = calloc(1, sizeof(*l));
+    if (l == NULL)
+        return SP_ERR_MEMORY;
+    enum sp_err err = load_job(r, l, no, job);
+    if (err == SP_OK && (l->n_open == 0 || !has_sender(r, &l->job))) {
+        give_up(r, &l->job);
+        err = SP_ERR_NOT_FOUND;
+    }
+    l->id = ++r->lease_id;
+    if (err == SP_OK)
+        err = announce(r, l);
+    if (err != SP_OK) {
+        free(l);
+        return err;
+    }
+    LIST_INSERT_HEAD(&r->leases, l, next);
+    r->n_leases++;
+    r->want--;
+    return SP_OK;
+}
+
+static void wait_for_next(struct store_role *r)
+{
+    uint64_t wake = queue_wake(r->queue), now = now_ms();
+    if (wake == QUEUE_NEVER) {
+        event_del(r->due);
+        return;
+    }
+    uint64_t ms = wake > now ? wake - now : 1;
+    if (ms > 60000)
+        ms = 60000; /* the wall clock may be set */
+    const struct timeval t = {.tv_sec = (time_t)(ms / 1000),
+                              .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+    event_add(r->due, &t);
+}
+
+void relay_dispatch(struct store_role *r)
+{
+    uint64_t no;
+    uint16_t job;
+    int tries = LEASE_TRIES;
+    while (r->relay != NULL && r->keeper_ready && r->want > 0 && tries > 0 &&
+           r->n_leases < r->role->config->deliveries &&
+           queue_lease(r->queue, now_ms(), &no, &job) == SP_OK) {
+        enum sp_err err = lease_new(r, no, job);
+        if (err == SP_OK)
+            continue;
+        uint64_t next = err == SP_ERR_NOT_FOUND ? QUEUE_NEVER : now_ms() + 60000;
+        queue_end(r->queue, no, job, next, QUEUE_UNSEEN, now_ms());
+        tries--;
+    }
+    wait_for_next(r);
+}
+
+/* --- what comes next --- */
+
+enum sp_err job_settle(struct store_role *r, struct lease *l)
+{
+    struct store_job *job = &l->job;
+    bool silent = l->n_reported == 0;
+    job->attempts++;
+    if (silent && job->crashes < UINT8_MAX)
+        job->crashes++;
+    if (!silent)
+        job->crashes = 0;
+    if (job->crashes >= CRASHES_CLOSE && job->closed == CLOSED_NOT)
+        job->closed = CLOSED_CRASHES;
+    job->next_ms = now_ms() + queue_backoff_ms(job->attempts, randombytes_random());
+    return store_job_put(r->store, job);
+}
+
+/* Even its report could not be made. */
+static void fail_here(struct store_role *r, struct lease *l)
+{
+    static struct store_outcome o[STORE_JOB_RECIPIENTS];
+    size_t left;
+    for (uint16_t i = 0; i < l->n_open; i++) {
+        o[i] = (struct store_outcome){.index = l->open[i], .state = DELIVERY_FAILED};
+        strncpy(o[i].text, closed_text(l->job.closed), sizeof(o[i].text) - 1);
+    }
+    if (store_job_result(r->store, &l->job, o, l->n_open, now_ms(), &left) == SP_OK &&
+        group_flush(r) == SP_OK)
+        audit_emit(AUDIT_RELAY_FAILED, l->job.message_id, l->job.destination, (uint64_t)l->n_open,
+                   "", UINT64_C(0));
+}
+
+void lease_end_if_over(struct store_role *r, struct lease *l)
+{
+    struct store_job job;
+    if (!l->ended || l->delivery != NULL)
+        return; /* what it sent before it died is read first */
+    if (!l->settled && job_settle(r, l) == SP_OK && l->job.crashes >= CRASHES_END)
+        fail_here(r, l);
+    uint64_t next = now_ms() + 60000; /* if the database took nothing */
+    enum sp_err flushed = group_flush(r);
+    enum sp_err err = store_job_get(r->store, l->job.no, l->job.job, &job);
+    if (err == SP_ERR_NOT_FOUND)
+        next = QUEUE_NEVER;
+    else if (err == SP_OK && flushed == SP_OK)
+        next = job.next_ms;
+    queue_end(r->queue, l->job.no, l->job.job, next, l->seen, now_ms());
+    keeper_lease_end(r, l->id);
+    secret_check(r, l->job.no, "failed");
+    LIST_REMOVE(l, next);
+    r->n_leases--;
+    free(l);
+    relay_dispatch(r);
+}
+
+/* --- frames --- */
+
+static enum sp_err on_want(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
+{
+    struct store_role *r = ctx;
+    (void)peer;
+    r->want = wire_get_u32(&frame->body);
+    relay_dispatch(r);
+    return SP_OK;
+}
+
+static enum sp_err on_ended(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
+{
+    struct store_role *r = ctx;
+    (void)peer;
+    struct lease *l = lease_find(r, wire_get_u64(&frame->body));
+    (void)wire_get_u32(&frame->body); /* a signal and an end without a word are the same here */
+    if (l == NULL || frame->body.bad || l->ended)
+        return SP_ERR_FORMAT;
+    l->ended = true;
+    lease_end_if_over(r, l);
+    return SP_OK;
+}
+
+static void on_due(evutil_socket_t fd, short what, void *ctx)
+{
+    (void)fd;
+    (void)what;
+    relay_dispatch(ctx);
+}
+
+static enum sp_err add_job(void *ctx, const struct store_job *job)
+{
+    struct store_role *r = ctx;
+    return queue_add(r->queue, job->no, job->job, job->user, job->destination, job->next_ms,
+                     now_ms());
+}
+
+enum sp_err relay_begin(struct store_role *r)
+{
+    r->due = evtimer_new(r->role->base, on_due, r);
+    r->relay = ipc_peer_new(r->role->base, ROLE_FD(ROLE_RELAY), &relay_rules, r);
+    if (r->due == NULL || r->relay == NULL)
+        return SP_ERR_MEMORY;
+    return store_jobs_each(r->store, 0, add_job, r);
+}
+
+static const struct ipc_rule rules[] = {
+    {SR_WANT, false, false, 4, 4, on_want},
+    {SR_ENDED, false, false, 12, 12, on_ended},
+    {RP_DELIVERY, true, false, 12, 12, on_delivery},
+    {RP_DELIVERY_GONE, false, false, 4, 4, on_delivery_gone},
+};
+const struct ipc_rules relay_rules = {rules, sizeof(rules) / sizeof(rules[0]), UINT64_MAX,
+                                      edge_gone};
