@@ -219,7 +219,7 @@ enum {
                               mail_from, b16 destination (domain), user_id[16], u32 generation,
                               puk_pk[32] (the sender's, for a report), u64 expires_ms (links; else
                               0), b16 subject (links; kind 0: why, for people; else empty), u16 n, n
-                              times: b16 address of the        sender's own; u16 n, n times: u16
+                              times: b16 address of the sender's own; u16 n, n times: u16
                               index, b16 recipient address */
     SD_ENVELOPE_REPLY, /* status, u32 total, then bytes of (b32 envelope, b32 box) from offset */
     SD_PIECE_REPLY,    /* status, u64 total ciphertext bytes, b32 bytes */

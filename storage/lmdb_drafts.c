@@ -229,6 +229,8 @@ static enum sp_err next_timer(struct store *s, uint64_t now_ms, uint64_t *at_ms,
     MDB_cursor *cursor;
     MDB_val k, v;
     int rc = mdb_cursor_open(s->write, s->dbi[T_TIMERS], &cursor);
+    *at_ms = *user = 0;
+    *what = 0;
     if (rc != 0)
         return group_lose(s, rc);
     rc = mdb_cursor_get(cursor, &k, &v, MDB_FIRST);
