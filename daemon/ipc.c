@@ -98,19 +98,26 @@ static ssize_t send_message(int sock, const uint8_t *header, const void *body, s
     return sent;
 }
 
+enum sp_err ipc_send_frame(int sock, uint16_t type, uint32_t id, uint8_t *frame, size_t len)
+{
+    ssize_t sent;
+    if (len > IPC_MAX_PAYLOAD)
+        return SP_ERR_LIMIT;
+    put_header(frame, type, 0, id);
+    do
+        sent = send(sock, frame, IPC_HEADER + len, MSG_NOSIGNAL);
+    while (sent < 0 && errno == EINTR);
+    return sent < 0 ? SP_ERR_PEER : SP_OK;
+}
+
 /* A short frame without a descriptor takes send(2): sessions have no sendmsg(2), and so no way to
  * pass descriptors on. */
 static enum sp_err send_short(int sock, uint16_t type, uint32_t id, const void *body, size_t len)
 {
     uint8_t frame[IPC_HEADER + SHORT_PAYLOAD];
-    ssize_t sent;
-    put_header(frame, type, 0, id);
     if (len > 0)
         memcpy(frame + IPC_HEADER, body, len);
-    do
-        sent = send(sock, frame, IPC_HEADER + len, MSG_NOSIGNAL);
-    while (sent < 0 && errno == EINTR);
-    return sent < 0 ? SP_ERR_PEER : SP_OK;
+    return ipc_send_frame(sock, type, id, frame, len);
 }
 
 enum sp_err ipc_send_fd(int sock, uint16_t type, uint32_t id, const void *body, size_t len, int fd)

@@ -35,6 +35,9 @@ enum sp_err ipc_pair(int fd[2]);
 /* Sends one frame; fd (or -1) goes along and stays the caller's. SP_ERR_PEER if the other side is
  * gone. */
 enum sp_err ipc_send_fd(int sock, uint16_t type, uint32_t id, const void *body, size_t len, int fd);
+/* The same for a long frame without a descriptor, and without sendmsg(2): the body of len bytes
+ * stands at frame + IPC_HEADER, and the header is written in front of it. */
+enum sp_err ipc_send_frame(int sock, uint16_t type, uint32_t id, uint8_t *frame, size_t len);
 /* Receives one frame into buf (at least IPC_HEADER + max bytes). SP_ERR_PEER at end of file,
  * SP_ERR_FORMAT if it is too long, too short or brings more than one descriptor. */
 enum sp_err ipc_recv(int sock, void *buf, size_t cap, struct ipc_frame *frame);

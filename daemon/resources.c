@@ -150,6 +150,28 @@ static enum sp_err open_state(struct supervisor *s)
     return err == SP_OK ? open_secret_file(c->audit_log, O_APPEND, &s->res.audit_log) : err;
 }
 
+/* Whom the relay believes about certificates. Without it nothing can be verified, which is no
+ * matter where nothing must be. */
+static enum sp_err open_certificates(struct supervisor *s)
+{
+    const struct config *c = s->config;
+    s->res.relay_ca = -1;
+    if (c->relay_mode == RELAY_OFF)
+        return SP_OK;
+    s->res.relay_ca = open(c->relay_ca, O_RDONLY | O_CLOEXEC);
+    if (s->res.relay_ca >= 0)
+        return SP_OK;
+    if (c->relay_tls != TLS_REQUIRE && c->smarthost_auth == NULL) {
+        complain(c->relay_ca, "not there; mail goes out without verifying other servers");
+        return SP_OK;
+    }
+    fail(c->relay_ca);
+    complain(c->relay_ca, c->relay_tls == TLS_REQUIRE
+                              ? "[relay] tls = require cannot be met without it"
+                              : "[relay] smarthost_auth cannot be used without it");
+    return SP_ERR_CONFIG;
+}
+
 static enum sp_err open_control(struct supervisor *s)
 {
     const char *path = s->config->control;
@@ -289,6 +311,8 @@ enum sp_err resources_open(struct supervisor *s)
         err = open_state(s);
     if (err == SP_OK)
         err = check_trust_anchor(c);
+    if (err == SP_OK)
+        err = open_certificates(s);
     if (err == SP_OK)
         err = open_control(s);
     return err;

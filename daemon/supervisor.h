@@ -24,6 +24,7 @@ struct resources {
     int control;                  /* listening, for sealpostctl */
     int empty_dir, data_dir;
     int audit_log, audit_key;
+    int relay_ca; /* -1: there is none */
 };
 
 struct child {

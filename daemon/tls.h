@@ -19,8 +19,9 @@ enum sp_err tls_use_lockheap(void);
  * the parent's context 450 kB, a second one while reloading 490 kB, a session at its end 550 kB (a
  * hostile ClientHello may add 260 kB); the keeper with a key in use and its successor 430 kB. Pages
  * that are never touched are never locked. */
-#define TLS_HEAP_SESSION (2u * 1024u * 1024u)
-#define TLS_HEAP_KEEPER  (1u * 1024u * 1024u)
+#define TLS_HEAP_SESSION  (2u * 1024u * 1024u)
+#define TLS_HEAP_KEEPER   (1u * 1024u * 1024u)
+#define TLS_HEAP_DELIVERY (6u * 1024u * 1024u)
 
 /* Prepares OpenSSL without reading any file: no configuration, no modules. Called by
  * tls_server_new; to be called by itself where only the library is used. May be repeated. */

@@ -127,6 +127,8 @@ static void add_resources(struct supervisor *s, struct plan *plan)
     add_fresh(&plan->map[ROLE_RESOLVER], resources_trust_anchor(c), FD_EXTRA + 1);
     add_resource(&plan->map[ROLE_AUDIT], res->audit_log, FD_EXTRA + 1);
     add_resource(&plan->map[ROLE_AUDIT], res->audit_key, FD_EXTRA + 2);
+    if (res->relay_ca >= 0)
+        add_resource(&plan->map[ROLE_RELAY], res->relay_ca, FD_EXTRA);
     for (int r = 0; r < ROLE_COUNT; r++)
         add_resource(&plan->map[r], r == ROLE_STORE ? res->data_dir : res->empty_dir, FD_ROOT);
 }

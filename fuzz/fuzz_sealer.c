@@ -439,7 +439,7 @@ static void prepare_world(void)
     SLIST_INIT(&sealer.free_slots);
     sealer.role = &role;
     sealer.max_slots = 2;
-    insist(sealing_init() == SP_OK && ring_create(&sealer.ring) == SP_OK);
+    insist(sealing_init(NULL) == SP_OK && ring_create(&sealer.ring) == SP_OK);
     randombytes_buf(user_sk, sizeof(user_sk));
     insist(keys_x25519_public(user_sk, user_pk) == SP_OK);
     sealer.store = ipc_peer_new(NULL, FAKE_SOCK + CLIENTS, &store_rules, &sealer);

@@ -220,13 +220,17 @@ static const struct rule dns[] = {
 };
 SET(dns, "dns", "UDP and TCP to servers of the outside");
 
-static const struct rule sealer[] = {
+static const struct rule locked[] = {
     CALL(memfd_secret),
     CALL(memfd_create),
     CALL(ftruncate),
+};
+SET(locked, "locked", "making locked memory");
+
+static const struct rule sealer[] = {
     WHEN(fcntl, "F_ADD_SEALS", INT(1, F_ADD_SEALS)),
 };
-SET(sealer, "sealer", "making more locked slots");
+SET(sealer, "sealer", "sealing slots against resizing");
 
 /* LMDB once open, and the ring of the sealer. */
 static const struct rule store[] = {

@@ -129,17 +129,18 @@ static int open_secret(void)
 #endif
 }
 
-/* A descriptor of the chosen kind, of this size. A memfd is sealed against resizing, which would
- * turn the other side's next access into SIGBUS; a secret one cannot be resized once it has a size.
- */
-static int open_sized(size_t size)
+/* A descriptor of the chosen kind, of this size. A memfd that others will have is sealed against
+ * resizing, which would turn our next access into SIGBUS; a secret one cannot be resized once it
+ * has a size. */
+static int open_sized(size_t size, bool shared)
 {
     bool secret = kind == LOCKMEM_SECRET;
     int fd = secret ? open_secret() : memfd_create("sealpost", MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0)
         return -1;
     if (ftruncate(fd, (off_t)size) != 0 ||
-        (!secret && fcntl(fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) != 0)) {
+        (shared && !secret &&
+         fcntl(fd, F_ADD_SEALS, F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) != 0)) {
         int why = errno;
         close(fd);
         errno = why;
@@ -173,7 +174,7 @@ enum sp_err lockmem_init(enum lockmem_kind want, enum lockmem_kind *got)
     return err;
 }
 
-enum sp_err lockmem_create(size_t size, int *fd, void **out)
+static enum sp_err create(size_t size, bool shared, int *fd, void **out)
 {
     *fd = -1;
     *out = NULL;
@@ -182,7 +183,7 @@ enum sp_err lockmem_create(size_t size, int *fd, void **out)
     size = whole_pages(size);
     if (size == 0)
         return SP_ERR_LIMIT;
-    int made = open_sized(size);
+    int made = open_sized(size, shared);
     if (made < 0)
         return SP_ERR_MEMORY;
     enum sp_err err = map_guarded(made, size, kind == LOCKMEM_SECRET, out);
@@ -197,10 +198,15 @@ enum sp_err lockmem_create(size_t size, int *fd, void **out)
     return SP_OK;
 }
 
+enum sp_err lockmem_create(size_t size, int *fd, void **out)
+{
+    return create(size, true, fd, out);
+}
+
 enum sp_err lockmem_alloc(size_t size, void **out)
 {
     int fd;
-    enum sp_err err = lockmem_create(size, &fd, out);
+    enum sp_err err = create(size, false, &fd, out);
     if (err == SP_OK)
         close(fd);
     return err;

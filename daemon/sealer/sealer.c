@@ -136,7 +136,7 @@ static enum sp_err prepare(struct role *role)
     if (err == SP_OK)
         err = prepare_memory(s);
     if (err == SP_OK)
-        err = sealing_init();
+        err = sealing_init(NULL);
     for (size_t i = 0; err == SP_OK && i < SLOTS_AT_START && i < s->max_slots; i++)
         err = grow_pool(s);
     if (err == SP_OK)

@@ -29,8 +29,9 @@ enum stream { STREAM_BODY = 0, STREAM_ATTACHMENT = 1 };
 
 struct sealing;
 
-/* Once a process, before the first message: fetches algorithms, locks the work space. */
-enum sp_err sealing_init(void);
+/* Once a process, before the first message: fetches algorithms. locked: work space of
+ * SEALING_MAX_ENVELOPE bytes, used by sealing_finish alone; NULL: it makes its own. */
+enum sp_err sealing_init(uint8_t *locked);
 
 /* NULL: no locked memory is left. */
 struct sealing *sealing_new(uint64_t upload);

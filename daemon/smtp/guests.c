@@ -2,7 +2,6 @@
  * they sent is looked at. */
 #include "daemon/smtp/guests.h"
 
-#include <signal.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
@@ -20,15 +19,6 @@ struct guest_row {
 };
 
 #define TABLE (GUESTS_SETS * GUESTS_WAYS * sizeof(struct guest_row))
-
-bool guests_is_crash(int signal)
-{
-    static const int crash[] = {SIGSYS, SIGSEGV, SIGBUS, SIGABRT, SIGILL, SIGFPE, SIGTRAP};
-    for (size_t i = 0; i < sizeof(crash) / sizeof(crash[0]); i++)
-        if (crash[i] == signal)
-            return true;
-    return false;
-}
 
 enum sp_err guests_init(struct guests *g, uint64_t hold_ms, uint64_t per_minute)
 {

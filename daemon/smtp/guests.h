@@ -42,7 +42,5 @@ void guests_offended(struct guests *g, const char *key, unsigned points, uint64_
 /* A session of this client died of a signal that its own doing may have brought about. */
 void guests_crashed(struct guests *g, const char *key, uint64_t now_ms);
 bool guests_held(struct guests *g, const char *key, uint64_t now_ms);
-/* Whether a signal tells of a crash: not those that operators and we ourselves send. */
-bool guests_is_crash(int signal);
 
 #endif

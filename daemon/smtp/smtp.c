@@ -5,6 +5,7 @@
 #include "daemon/messages.h"
 #include "daemon/role.h"
 #include "daemon/smtp/child.h"
+#include "daemon/forked.h"
 #include "daemon/smtp/guests.h"
 #include "daemon/smtp/refusals.h"
 #include "daemon/smtp/shed.h"
@@ -192,7 +193,7 @@ static void punish(struct smtp *s, const struct client *c, int status)
         if (points > 0)
             guests_offended(&s->guests, c->guest.key, points, stream_now_ms());
     }
-    if (!WIFSIGNALED(status) || !guests_is_crash(WTERMSIG(status)))
+    if (!WIFSIGNALED(status) || !forked_is_crash(WTERMSIG(status)))
         return;
     guests_crashed(&s->guests, c->guest.key, stream_now_ms());
     if (s->guests.crashes < CRASHES_MAX)

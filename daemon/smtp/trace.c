@@ -1,25 +1,11 @@
 /* The trace header in front of each message (RFC 5321 4.4). What the client said is cleaned: it can
  * choose words, not structure. */
+#include "daemon/date.h"
 #include "daemon/smtp/session.h"
 
 #include <openssl/ssl.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
-
-/* A date as in RFC 5322 3.3, in UTC, without the locale. */
-static void format_date(char *out, size_t cap)
-{
-    static const char *const days[] = {"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
-    static const char *const months[] = {"Jan", "Feb", "Mar", "Apr", "May", "Jun",
-                                         "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
-    struct timespec now;
-    struct tm tm;
-    clock_gettime(CLOCK_REALTIME, &now);
-    gmtime_r(&now.tv_sec, &tm);
-    snprintf(out, cap, "%s, %d %s %d %02d:%02d:%02d +0000", days[tm.tm_wday], tm.tm_mday,
-             months[tm.tm_mon], tm.tm_year + 1900, tm.tm_hour, tm.tm_min, tm.tm_sec);
-}
 
 static void clean(const char *in, char *out, size_t cap)
 {
@@ -45,12 +31,12 @@ static const char *protocol(const struct session *x)
 
 size_t trace_header(const struct session *x, char *out, size_t cap)
 {
-    char from[ADDRESS_MAX_TEXT], helo[256], date[64], tls[128] = "",
-                                                      rcpt[ADDRESS_MAX_TEXT + 16] = "";
+    char from[ADDRESS_MAX_TEXT], helo[256], date[DATE_MAX], tls[128] = "",
+                                                            rcpt[ADDRESS_MAX_TEXT + 16] = "";
     if (address_write(&x->from, from, sizeof(from)) != SP_OK)
         from[0] = '\0';
     clean(x->helo, helo, sizeof(helo));
-    format_date(date, sizeof(date));
+    date_mail(date_now_ms() / 1000, date, sizeof(date));
     if (x->stream.ssl != NULL)
         snprintf(tls, sizeof(tls), "\r\n\t(using %s with cipher %s)",
                  SSL_get_version(x->stream.ssl), SSL_get_cipher_name(x->stream.ssl));

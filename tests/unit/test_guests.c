@@ -1,5 +1,6 @@
 /* Who counts as one client, how fast it may connect, and for how long one who crashes sessions, or
  * does lesser things again and again, is held off. */
+#include "daemon/forked.h"
 #include "daemon/smtp/guests.h"
 
 #include <setjmp.h>
@@ -160,8 +161,8 @@ static void test_no_hold(void **state)
     begin(0, 0);
     guests_crashed(&g, "a", 5);
     assert_false(guests_held(&g, "a", 5));
-    assert_true(guests_is_crash(SIGSYS) && guests_is_crash(SIGSEGV));
-    assert_false(guests_is_crash(SIGKILL) || guests_is_crash(SIGTERM));
+    assert_true(forked_is_crash(SIGSYS) && forked_is_crash(SIGSEGV));
+    assert_false(forked_is_crash(SIGKILL) || forked_is_crash(SIGTERM));
 }
 
 int main(void)

@@ -33,7 +33,7 @@ static int start(void **state)
     (void)state;
     assert_int_equal(lockmem_init(LOCKMEM_NONE, &kind), SP_OK);
     assert_int_equal(lockheap_init(1u << 20, 0), SP_OK);
-    assert_int_equal(sealing_init(), SP_OK);
+    assert_int_equal(sealing_init(NULL), SP_OK);
     randombytes_buf(message, sizeof(message));
     for (int i = 0; i < 2; i++) {
         randombytes_buf(puk_sk[i], KEY_SIZE);

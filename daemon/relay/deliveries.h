@@ -1,0 +1,60 @@
+#ifndef SEALPOST_RELAY_DELIVERIES_H
+#define SEALPOST_RELAY_DELIVERIES_H
+/*
+ * The processes that deliver, as their parent sees them: started with a lease and three channels,
+ * ended by themselves, by a deadline or at shutdown, reaped, reported.
+ */
+#include "daemon/ipc.h"
+#include "daemon/role.h"
+
+#include <linux/filter.h>
+#include <openssl/types.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* A delivery gives up by itself before the deadline; whoever cannot is killed. Seconds. */
+#define DELIVERY_TIME     3300u
+#define DELIVERY_DEADLINE 3600u
+
+/* Crashes until the next deliveries get another address space layout: all have that of their
+ * parent, and whoever may crash them again and again learns it byte by byte. */
+#define DELIVERY_CRASHES 100u
+
+struct event;
+
+struct delivery_place {
+    pid_t pid; /* 0: free */
+    uint32_t id;
+    uint64_t lease;
+    struct event *deadline;
+};
+
+struct deliveries {
+    struct role *role;
+    struct ipc_peer *store;
+    SSL_CTX *tls;             /* of a client; children inherit it */
+    struct sock_fprog filter; /* the delivery's, compiled once */
+    struct delivery_place *place;
+    size_t n_places, n_running;
+    /* Leases that came while SR_WANT was on its way and no place is free any more. */
+    uint64_t *waiting;
+    size_t n_waiting;
+    uint32_t last_id;
+    bool ending;
+    uint64_t started, crashed;
+};
+
+/* After d's fields up to filter are set: room for n processes. */
+enum sp_err deliveries_init(struct deliveries *d, size_t n);
+/* Runs this lease, now or when a place is free. SP_ERR_LIMIT: more than were ever asked for. */
+enum sp_err deliveries_start(struct deliveries *d, uint64_t lease);
+/* Reaps those that ended, starts those that wait, says to the store what it may send. */
+void deliveries_reap(struct deliveries *d);
+/* Tells the store how many jobs it may send. */
+void deliveries_want(struct deliveries *d);
+/* Sends a signal to all. */
+void deliveries_signal(const struct deliveries *d, int signal);
+
+#endif

@@ -1,0 +1,84 @@
+/* Decodes a job. It comes from the store, which made it of what a client said: the store is
+ * trusted, the client's words are addresses and nothing else. */
+#include "daemon/relay/job.h"
+#include "daemon/ipc.h"
+#include "daemon/messages.h"
+#include "daemon/relay/edge.h"
+
+#include <string.h>
+#include <strings.h>
+
+static char texts[IPC_MAX_PAYLOAD]; /* all addresses, each with a NUL */
+
+/* A b16 text into texts; an address is never longer than its field and the length before it. */
+static const char *keep_text(struct wire_in *in, size_t *used)
+{
+    char *at = texts + *used;
+    size_t room = sizeof(texts) - *used;
+    edge_get_text(in, at, room < JOB_ADDRESS ? room : JOB_ADDRESS);
+    *used += strlen(at) + 1;
+    return at;
+}
+
+/* Links have two fields more; others must have them empty. */
+static void get_link_fields(struct wire_in *in)
+{
+    size_t len;
+    wire_get_u64(in);
+    wire_get_b16(in, UINT16_MAX, &len);
+}
+
+enum sp_err job_decode(const uint8_t *bytes, size_t len, struct job *job)
+{
+    struct wire_in in = wire_in(bytes, len);
+    size_t used = 0;
+    memset(job, 0, sizeof(*job));
+    job->kind = wire_get_u8(&in);
+    wire_get_copy(&in, job->message_id, ID_SIZE);
+    wire_get_copy(&in, job->recipient_id, ID_SIZE);
+    job->queued_ms = wire_get_u64(&in);
+    job->give_up_ms = wire_get_u64(&in);
+    job->attempt = wire_get_u32(&in);
+    edge_get_text(&in, job->from, sizeof(job->from));
+    edge_get_text(&in, job->destination, sizeof(job->destination));
+    wire_get_copy(&in, job->user_id, ID_SIZE);
+    job->generation = wire_get_u32(&in);
+    wire_get_copy(&in, job->puk_pk, KEY_SIZE);
+    get_link_fields(&in);
+    job->n_own = wire_get_u16(&in);
+    if (job->n_own > JOB_OWN)
+        wire_in_fail(&in);
+    for (size_t i = 0; !in.bad && i < job->n_own; i++)
+        job->own[i] = keep_text(&in, &used);
+    job->n = wire_get_u16(&in);
+    if (job->n == 0 || job->n > JOB_RECIPIENTS)
+        wire_in_fail(&in);
+    for (size_t i = 0; !in.bad && i < job->n; i++) {
+        job->index[i] = wire_get_u16(&in);
+        job->to[i] = keep_text(&in, &used);
+    }
+    if (wire_in_done(&in))
+        return SP_OK;
+    memset(job, 0, sizeof(*job));
+    return SP_ERR_FORMAT;
+}
+
+enum sp_err job_fetch(int store, struct job *job)
+{
+    static uint8_t buf[IPC_HEADER + IPC_MAX_PAYLOAD];
+    uint8_t frame[IPC_HEADER];
+    const struct wire_out nothing = {.at = frame + IPC_HEADER};
+    struct wire_in reply;
+    enum sp_err err = edge_ask(store, SD_JOB, frame, &nothing, buf, sizeof(buf), &reply);
+    if (err == SP_OK && job_decode(reply.at, reply.left, job) != SP_OK)
+        err = SP_ERR_PEER;
+    return err;
+}
+
+bool job_owns(const struct job *job, const char *address)
+{
+    for (size_t i = 0; i < job->n_own; i++)
+        if (strcasecmp(job->own[i], address) == 0)
+            return true;
+    return false;
+}

@@ -1,0 +1,38 @@
+#ifndef SEALPOST_RELAY_JOB_H
+#define SEALPOST_RELAY_JOB_H
+/* What a delivery is to do, as the store says it: SD_JOB_REPLY decoded. */
+#include "envelope/error.h"
+#include "envelope/keys.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define JOB_RECIPIENTS 500u /* as [web] send_recipients */
+#define JOB_OWN        1000u
+#define JOB_ADDRESS    512u /* bytes of an address with its NUL */
+
+struct job {
+    uint8_t kind; /* box kinds; 0: nothing can be opened any more */
+    uint8_t message_id[ID_SIZE], recipient_id[ID_SIZE];
+    uint64_t queued_ms, give_up_ms;
+    uint32_t attempt;
+    char from[JOB_ADDRESS];
+    char destination[JOB_ADDRESS]; /* a domain, or an address literal with its brackets */
+    uint8_t user_id[ID_SIZE];
+    uint32_t generation;
+    uint8_t puk_pk[KEY_SIZE];
+    size_t n_own, n;
+    const char *own[JOB_OWN]; /* the sender's addresses, as the store compares them */
+    uint16_t index[JOB_RECIPIENTS];
+    const char *to[JOB_RECIPIENTS];
+};
+
+/* Asks for it; its texts live as long as the process. SP_ERR_PEER: what came is no job. Or the
+ * status of the store. */
+enum sp_err job_fetch(int store, struct job *job);
+enum sp_err job_decode(const uint8_t *bytes, size_t len, struct job *job);
+/* Whether the sender may write as this address: one of its own, without regard to ASCII case. */
+bool job_owns(const struct job *job, const char *address);
+
+#endif
