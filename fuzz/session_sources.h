@@ -30,6 +30,7 @@
 #undef end_field
 #include "daemon/smtp/lines.c"
 #include "daemon/smtp/session.c"
+#include "daemon/date.c"
 #define clean trace_clean
 #include "daemon/smtp/trace.c"
 #undef clean

@@ -100,7 +100,8 @@ static enum sp_err deliver(struct delivery *d)
 static void give_up(struct delivery *d)
 {
     struct dialog_verdict why;
-    delivery_verdict(&why, DIALOG_FAILED, 0, "5.3.0", "The message could not be read any more");
+    delivery_verdict(&why, DIALOG_FAILED, 0, "5.3.0", "The message is not sent any more%s%s",
+                     d->job.subject[0] != '\0' ? ": " : "", d->job.subject);
     delivery_all(d, ROUTE_NOBODY, &why);
 }
 

@@ -20,14 +20,6 @@ static const char *keep_text(struct wire_in *in, size_t *used)
     return at;
 }
 
-/* Links have two fields more; others must have them empty. */
-static void get_link_fields(struct wire_in *in)
-{
-    size_t len;
-    wire_get_u64(in);
-    wire_get_b16(in, UINT16_MAX, &len);
-}
-
 enum sp_err job_decode(const uint8_t *bytes, size_t len, struct job *job)
 {
     struct wire_in in = wire_in(bytes, len);
@@ -44,7 +36,8 @@ enum sp_err job_decode(const uint8_t *bytes, size_t len, struct job *job)
     wire_get_copy(&in, job->user_id, ID_SIZE);
     job->generation = wire_get_u32(&in);
     wire_get_copy(&in, job->puk_pk, KEY_SIZE);
-    get_link_fields(&in);
+    wire_get_u64(&in); /* a link's expiry */
+    edge_get_text(&in, job->subject, sizeof(job->subject));
     job->n_own = wire_get_u16(&in);
     if (job->n_own > JOB_OWN)
         wire_in_fail(&in);

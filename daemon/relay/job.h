@@ -22,6 +22,7 @@ struct job {
     uint8_t user_id[ID_SIZE];
     uint32_t generation;
     uint8_t puk_pk[KEY_SIZE];
+    char subject[JOB_ADDRESS]; /* of a link; kind 0: why nothing can be opened any more */
     size_t n_own, n;
     const char *own[JOB_OWN]; /* the sender's addresses, as the store compares them */
     uint16_t index[JOB_RECIPIENTS];

@@ -85,23 +85,52 @@ static void give_up_late(struct delivery *d)
     }
 }
 
+/* The sender could not be told: then nothing has failed yet. */
+static void defer_failed(struct delivery *d)
+{
+    for (size_t i = 0; i < d->job.n; i++)
+        if (d->to[i].any && !d->to[i].told && d->to[i].verdict.outcome == DIALOG_FAILED)
+            delivery_verdict(&d->to[i].verdict, DIALOG_DEFERRED, 0, "4.3.1",
+                             "The report of a failure could not be stored");
+}
+
+/* Who was never asked about. */
+static void fill_in(struct delivery *d)
+{
+    for (size_t i = 0; i < d->job.n; i++) {
+        if (d->to[i].any)
+            continue;
+        d->to[i].any = true;
+        d->to[i].host = ROUTE_NOBODY;
+        delivery_verdict(&d->to[i].verdict, DIALOG_DEFERRED, 0, "4.4.5",
+                         "There was no time left to try");
+    }
+}
+
+static bool any_failed(const struct delivery *d)
+{
+    for (size_t i = 0; i < d->job.n; i++)
+        if (d->to[i].any && d->to[i].verdict.outcome == DIALOG_FAILED)
+            return true;
+    return false;
+}
+
 enum sp_err outcome_conclude(struct delivery *d)
 {
-    struct dialog_verdict no_time;
-    bool failed = false;
-    delivery_verdict(&no_time, DIALOG_DEFERRED, 0, "4.4.5", "There was no time left to try");
-    if (!delivery_stop)
-        for (size_t i = 0; i < d->job.n; i++)
-            if (!d->to[i].any)
-                d->to[i] = (struct delivery_recipient){
-                    .any = true, .host = ROUTE_NOBODY, .verdict = no_time};
-    if (date_now_ms() >= d->job.give_up_ms && !delivery_stop)
-        give_up_late(d);
-    for (size_t i = 0; i < d->job.n; i++)
-        failed = failed || (d->to[i].any && d->to[i].verdict.outcome == DIALOG_FAILED);
-    enum sp_err err = failed ? report_send(d) : SP_OK;
-    if (err == SP_OK)
-        err = tell_all(d, DIALOG_FAILED);
+    enum sp_err err = SP_OK;
+    if (!delivery_stop) {
+        fill_in(d);
+        if (date_now_ms() >= d->job.give_up_ms)
+            give_up_late(d);
+    }
+    if (any_failed(d)) {
+        err = report_send(d);
+        if (err == SP_ERR_PEER)
+            return err;
+        if (err != SP_OK)
+            defer_failed(d);
+    }
+    err = tell_all(d, DIALOG_FAILED);
     if (err == SP_OK && !delivery_stop) /* broken off is no answer: the next tree tries at once */
         err = tell_all(d, DIALOG_DEFERRED);
     return err;

@@ -159,7 +159,7 @@ static enum sp_err read_mx(struct wire_in *in, struct route *r, bool *null)
         edge_get_text(in, name, sizeof(name));
         if (name[0] == '\0')
             *null = n == 1; /* beside others it is nobody's name */
-        else
+        else if (delivery_is_ascii(name))
             add_host(r, name, preference);
     }
     return wire_in_done(in) ? SP_OK : SP_ERR_PEER;

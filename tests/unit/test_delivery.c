@@ -188,12 +188,369 @@ static void test_added_header(void **state)
     assert_arrived(0);
 }
 
+/* --- what a sender may not do --- */
+
+static void test_from_of_another(void **state)
+{
+    static const char *const heads[] = {
+        "From: eve@example.org\r\n\r\n",
+        "From: alice@example.org\r\nFrom: eve@example.org\r\n\r\n",
+        "From: alice@example.org, eve@example.org\r\n\r\n",
+        "Subject: nobody\r\n\r\n",
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++) {
+        write_mail(heads[i], "body\r\n");
+        server_start(&server);
+        assert_int_equal(deliver(), SP_OK);
+        assert_int_equal(server.seen->connections, 0);
+        assert_int_equal(peers.lookups + peers.signatures, 0);
+        assert_int_equal(peers.told[0].state, DELIVERY_FAILED);
+        assert_int_equal(peers.told[0].code, 550);
+        assert_string_equal(peers.told[0].enhanced, "5.7.1");
+        assert_true(peers.report_len > 0 && peers.report_letter_len > 0);
+        tear_down(NULL);
+        set_up(NULL);
+    }
+}
+
+static void test_own_address_in_another_case(void **state)
+{
+    (void)state;
+    write_mail("From: \"A. B.\" <ALLY@Example.ORG>\r\n\r\n", "body\r\n");
+    server_start(&server);
+    assert_int_equal(deliver(), SP_OK);
+    assert_int_equal(peers.told[0].state, DELIVERY_SENT);
+}
+
+/* Bare line ends would smuggle another mail into the next server. */
+static void test_smuggling(void **state)
+{
+    static const char *const bodies[] = {"a\n.\nMAIL FROM:<x@y>\n", "a\r.\r\n", "a\r\n.\n\r\n"};
+    (void)state;
+    for (size_t i = 0; i < sizeof(bodies) / sizeof(bodies[0]); i++) {
+        write_mail(header, bodies[i]);
+        server_start(&server);
+        assert_int_equal(deliver(), SP_OK);
+        assert_int_equal(server.seen->connections, 0);
+        assert_int_equal(peers.told[0].state, DELIVERY_FAILED);
+        assert_string_equal(peers.told[0].enhanced, "5.6.0");
+        tear_down(NULL);
+        set_up(NULL);
+    }
+}
+
+static void test_loop(void **state)
+{
+    static char head[4096];
+    size_t at = 0;
+    (void)state;
+    for (int i = 0; i < 100; i++)
+        at += (size_t)snprintf(head + at, sizeof(head) - at, "Received: by x;\r\n y\r\n");
+    snprintf(head + at, sizeof(head) - at, "%s", header);
+    mail_piece(&mail, head, strlen(head), 0);
+    mail_seal(&mail);
+    server_start(&server);
+    assert_int_equal(deliver(), SP_OK);
+    assert_string_equal(peers.told[0].enhanced, "5.4.6");
+    assert_int_equal(server.seen->connections, 0);
+}
+
+/* --- what a store that was taken over may not do --- */
+
+static void test_damaged_piece(void **state)
+{
+    (void)state;
+    write_mail(header, "body\r\n");
+    mail.sealed[0][mail.sealed_len[0] - 3] ^= 1;
+    server_start(&server);
+    assert_int_equal(deliver(), SP_OK);
+    assert_int_equal(server.seen->connections, 0);
+    assert_int_equal(peers.told[0].state, DELIVERY_FAILED);
+    assert_string_equal(peers.told[0].enhanced, "5.6.0");
+    assert_true(peers.report_len > 0);
+}
+
+/* Between the passes: the last part of the second one. */
+static void spoil(struct peers *p, unsigned count)
+{
+    if (count == 5)
+        p->mail->sealed[0][p->mail->sealed_len[0] - 3] ^= 1;
+}
+
+static void test_damaged_between_passes(void **state)
+{
+    static uint8_t text[140000];
+    (void)state;
+    memcpy(text, header, strlen(header));
+    mail_lines(text + strlen(header), sizeof(text) - strlen(header), "body");
+    mail_piece(&mail, text, sizeof(text), 0);
+    mail_seal(&mail);
+    peers.on_piece = spoil;
+    server_start(&server);
+    assert_int_equal(deliver(), SP_ERR_AUTH);
+    assert_int_equal(server.seen->mails, 0);
+    assert_int_equal(peers.results, 0);
+}
+
+static void test_box_of_another_mail(void **state)
+{
+    (void)state;
+    write_mail(header, "body\r\n");
+    mail.letter[mail.letter_len - 5] ^= 1;
+    server_start(&server);
+    assert_int_equal(deliver(), SP_OK);
+    assert_false(peers.opened);
+    assert_int_equal(peers.told[0].state, DELIVERY_FAILED);
+    assert_string_equal(peers.told[0].enhanced, "5.6.0");
+    assert_int_equal(peers.pieces_asked, 0);
+}
+
+static void test_nothing_to_open(void **state)
+{
+    (void)state;
+    write_mail(header, "body\r\n");
+    peers.kind = 0;
+    server_start(&server);
+    assert_int_equal(deliver(), SP_OK);
+    assert_int_equal(peers.told[0].state, DELIVERY_FAILED);
+    assert_string_equal(peers.told[0].enhanced, "5.3.0");
+    assert_true(peers.report_len > 0);
+    assert_int_equal(peers.pieces_asked, 0);
+}
+
+static void test_no_signature(void **state)
+{
+    (void)state;
+    write_mail(header, "body\r\n");
+    peers.dkim_fails = true;
+    server_start(&server);
+    assert_int_equal(deliver(), SP_ERR_NO_KEY);
+    assert_int_equal(server.seen->connections, 0);
+    assert_int_equal(peers.results, 0);
+}
+
+/* --- recipients --- */
+
+static char names[PEER_RCPTS][40];
+
+static void many(size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        snprintf(names[i], sizeof(names[i]), "user%zu@there.test", i);
+        peers.to[i] = names[i];
+    }
+    peers.n_to = n;
+}
+
+static void test_each_recipient_its_own_answer(void **state)
+{
+    (void)state;
+    write_mail(header, "body\r\n");
+    many(3);
+    server.rcpt[1] = "550 5.1.1 nobody of that name";
+    server.rcpt[2] = "450 4.2.1 later";
+    server_start(&server);
+    assert_int_equal(deliver(), SP_OK);
+    assert_arrived(0);
+    assert_string_equal(server.seen->mail[0].to, "<user0@there.test> ");
+    assert_int_equal(peers.told[0].state, DELIVERY_SENT);
+    assert_int_equal(peers.told[1].state, DELIVERY_FAILED);
+    assert_int_equal(peers.told[1].code, 550);
+    assert_string_equal(peers.told[1].enhanced, "5.1.1");
+    assert_non_null(strstr(peers.told[1].text, "nobody of that name"));
+    assert_int_equal(peers.told[2].state, DELIVERY_DEFERRED);
+    assert_int_equal(peers.told[2].code, 450);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(peers.told[i].times, 1);
+}
+
+static void test_more_than_a_transaction_holds(void **state)
+{
+    (void)state;
+    write_mail(header, "body\r\n");
+    many(230);
+    server.rcpt_limit = 60;
+    server_start(&server);
+    assert_int_equal(deliver(), SP_OK);
+    assert_int_equal(server.seen->connections, 1);
+    unsigned got = 0;
+    for (unsigned i = 0; i < server.seen->mails; i++) {
+        got += server.seen->mail[i].n_to;
+        assert_arrived(i);
+    }
+    assert_int_equal(got, 230);
+    for (int i = 0; i < 230; i++) {
+        assert_int_equal(peers.told[i].state, DELIVERY_SENT);
+        assert_int_equal(peers.told[i].times, 1);
+    }
+}
+
+static void test_too_old(void **state)
+{
+    (void)state;
+    write_mail(header, "body\r\n");
+    server.final = "451 4.3.0 not now";
+    peers.give_up_ms = 1700000000001;
+    server_start(&server);
+    assert_int_equal(deliver(), SP_OK);
+    assert_int_equal(peers.told[0].state, DELIVERY_FAILED);
+    assert_int_equal(peers.told[0].code, 451);
+    assert_non_null(strstr(peers.told[0].text, "not now"));
+    assert_true(peers.report_len > 0);
+}
+
+static void test_refused_after_content(void **state)
+{
+    (void)state;
+    write_mail(header, "body\r\n");
+    server.final = "554 5.7.1 spam";
+    server_start(&server);
+    assert_int_equal(deliver(), SP_OK);
+    assert_int_equal(peers.told[0].state, DELIVERY_FAILED);
+    assert_int_equal(peers.told[0].code, 554);
+}
+
+static void test_cut_inside_content(void **state)
+{
+    static uint8_t text[400000];
+    (void)state;
+    memcpy(text, header, strlen(header));
+    mail_lines(text + strlen(header), sizeof(text) - strlen(header), "body");
+    mail_piece(&mail, text, sizeof(text), 0);
+    mail_seal(&mail);
+    server.drop_after = 100000;
+    server_start(&server);
+    assert_int_equal(deliver(), SP_OK);
+    assert_int_equal(server.seen->mails, 0);
+    assert_int_equal(peers.told[0].state, DELIVERY_DEFERRED);
+    assert_string_equal(peers.told[0].host, "mx.test");
+}
+
+/* --- hosts --- */
+
+static void test_next_exchanger(void **state)
+{
+    (void)state;
+    write_mail(header, "body\r\n");
+    peers.mx[0].host = "down.test";
+    peers.mx[0].address[3] = 9; /* nobody listens there */
+    peers.mx[1].preference = 20;
+    peers.mx[1].host = "mx2.test";
+    memcpy(peers.mx[1].address, (uint8_t[]){127, 0, 0, 1}, 4);
+    peers.n_mx = 2;
+    server_start(&server);
+    assert_int_equal(deliver(), SP_OK);
+    assert_int_equal(peers.told[0].state, DELIVERY_SENT);
+    assert_string_equal(peers.told[0].host, "mx2.test");
+}
+
+static void test_all_down(void **state)
+{
+    (void)state;
+    write_mail(header, "body\r\n");
+    peers.mx[0].address[3] = 9;
+    server_start(&server);
+    assert_int_equal(deliver(), SP_OK);
+    assert_int_equal(peers.told[0].state, DELIVERY_DEFERRED);
+    assert_int_equal(peers.told[0].code, 0);
+    assert_string_equal(peers.told[0].enhanced, "4.4.1");
+    assert_non_null(strstr(peers.told[0].text, "refused"));
+}
+
+/* The resolver's answer, and what must become of the mail without any connection. */
+static void test_no_way(void **state)
+{
+    static const struct {
+        uint8_t result;
+        size_t n;
+        uint16_t preference;
+        const char *host, *enhanced;
+        uint8_t state;
+        unsigned code;
+    } cases[] = {
+        {1, 0, 0, NULL, "5.1.2", DELIVERY_FAILED, 0},
+        {3, 0, 0, NULL, "4.4.3", DELIVERY_DEFERRED, 0},
+        {4, 0, 0, NULL, "4.7.5", DELIVERY_DEFERRED, 0},
+        {0, 1, 0, "", "5.1.10", DELIVERY_FAILED, 556},
+        {0, 1, 10, "mail.example.org", "5.4.6", DELIVERY_FAILED, 0},
+        {0, 1, 10, "MAIL.Example.ORG", "5.4.6", DELIVERY_FAILED, 0},
+        {2, 0, 0, NULL, "5.1.2", DELIVERY_FAILED, 0}, /* neither MX nor address */
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        write_mail(header, "body\r\n");
+        peers.mx_result = cases[i].result;
+        peers.n_mx = cases[i].n;
+        peers.mx[0].host = cases[i].host;
+        peers.mx[0].preference = cases[i].preference;
+        server_start(&server);
+        assert_int_equal(deliver(), SP_OK);
+        assert_int_equal(server.seen->connections, 0);
+        assert_int_equal(peers.told[0].state, cases[i].state);
+        assert_int_equal(peers.told[0].code, cases[i].code);
+        assert_string_equal(peers.told[0].enhanced, cases[i].enhanced);
+        tear_down(NULL);
+        set_up(NULL);
+    }
+}
+
+/* Without MX records the domain itself; better exchangers than ourselves. */
+static void test_other_ways(void **state)
+{
+    (void)state;
+    write_mail(header, "body\r\n");
+    peers.mx_result = 2;
+    peers.n_mx = 0;
+    peers.mx[0].host = "there.test";
+    server_start(&server);
+    assert_int_equal(deliver(), SP_OK);
+    assert_string_equal(peers.told[0].host, "there.test");
+    assert_int_equal(peers.told[0].state, DELIVERY_SENT);
+    tear_down(NULL);
+    set_up(NULL);
+    write_mail(header, "body\r\n");
+    peers.mx[1].preference = 20;
+    peers.mx[1].host = "mail.example.org";
+    peers.n_mx = 2;
+    server_start(&server);
+    assert_int_equal(deliver(), SP_OK);
+    assert_string_equal(peers.told[0].host, "mx.test");
+    tear_down(NULL);
+    set_up(NULL);
+    write_mail(header, "body\r\n");
+    peers.destination = "[127.0.0.1]";
+    server_start(&server);
+    assert_int_equal(deliver(), SP_OK);
+    assert_int_equal(peers.told[0].state, DELIVERY_SENT);
+    assert_int_equal(peers.lookups, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_one_mail, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_splicing, set_up, tear_down),
-        cmocka_unit_test_setup_teardown(test_added_header, set_up, tear_down),
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+        TEST(test_one_mail),
+        TEST(test_splicing),
+        TEST(test_added_header),
+        TEST(test_from_of_another),
+        TEST(test_own_address_in_another_case),
+        TEST(test_smuggling),
+        TEST(test_loop),
+        TEST(test_damaged_piece),
+        TEST(test_damaged_between_passes),
+        TEST(test_box_of_another_mail),
+        TEST(test_nothing_to_open),
+        TEST(test_no_signature),
+        TEST(test_each_recipient_its_own_answer),
+        TEST(test_more_than_a_transaction_holds),
+        TEST(test_too_old),
+        TEST(test_refused_after_content),
+        TEST(test_cut_inside_content),
+        TEST(test_next_exchanger),
+        TEST(test_all_down),
+        TEST(test_no_way),
+        TEST(test_other_ways),
     };
     return cmocka_run_group_tests(tests, start, NULL);
 }
