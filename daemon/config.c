@@ -265,6 +265,40 @@ static void check_domain(struct reader *r, const char *name, char **value)
     r->bad |= *value == NULL;
 }
 
+/* A selector is one or more labels of a DNS name (RFC 6376 3.1). */
+static bool is_selector(const char *s)
+{
+    static const char may[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";
+    size_t len = strlen(s);
+    return len > 0 && len <= 200 && s[strspn(s, may)] == '\0' && s[0] != '.' && s[len - 1] != '.' &&
+           strstr(s, "..") == NULL;
+}
+
+static void complain_relay(struct reader *r, const char *what)
+{
+    fprintf(r->errors, "%s: [relay] %s\n", r->path, what);
+    r->bad = true;
+}
+
+static void check_relay(struct reader *r)
+{
+    const struct config *c = r->config;
+    const struct config_list *selector = &c->dkim_selector;
+    if (selector->count != c->dkim_key.count)
+        complain_relay(r, "dkim_selector and dkim_key belong together: give as many of each");
+    for (size_t i = 0; i < selector->count; i++) {
+        if (!is_selector(selector->item[i]))
+            complain_relay(r, "dkim_selector is not a DNS name (letters, digits, -, _ and .)");
+        for (size_t k = 0; k < i; k++)
+            if (strcasecmp(selector->item[i], selector->item[k]) == 0)
+                complain_relay(r, "dkim_selector is given twice for different keys");
+    }
+    if (c->relay_mode == RELAY_SMARTHOST && c->smarthost == NULL)
+        complain_relay(r, "mode = smarthost needs smarthost = HOST:PORT");
+    if (c->smarthost != NULL && (config_port(c->smarthost) == 0 || c->smarthost[0] == ':'))
+        complain_relay(r, "smarthost must be HOST:PORT, as in 192.0.2.25:587");
+}
+
 /* What no default can stand for. */
 static void check_whole(struct reader *r, bool user_mode)
 {
@@ -274,6 +308,7 @@ static void check_whole(struct reader *r, bool user_mode)
         demand(r, "tls", "certificate");
         demand(r, "tls", "key");
     }
+    check_relay(r);
     struct config *c = r->config;
     check_domain(r, "hostname", &c->hostname);
     for (size_t i = 0; i < c->domain.count; i++)

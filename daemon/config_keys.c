@@ -64,7 +64,7 @@ const struct key config_keys[] = {
     {"resolver", "server", TEXT, AT(resolver_server), NULL, R(RESOLVER), 0, 0, 0},
     {"resolver", "trust_anchor", TEXT, AT(trust_anchor), NULL, CONTROL_ONLY, 0, 0, 0},
     {"storage", "map_size", SIZE, AT(map_size), "64G", R(STORE), 0, 1 << 20, UINT64_C(1) << 46},
-    {"storage", "slots", WORD, AT(slots), "in-place", R(KEEPER), "in-place|accept-cow", 0, 0},
+    {"storage", "slots", WORD, AT(slots), "in-place", CONTROL_ONLY, "in-place|accept-cow", 0, 0},
     {"memory", "lock", WORD, AT(memory_lock), "best",
      R(SMTP) | R(SEALER) | R(KEEPER) | R(AUDIT) | R(RELAY), "best|secretmem|mlock", 0, 0},
     {"metrics", "listen", LIST, AT(metrics_listen), NULL, R(WEB), 0, 0, 0},

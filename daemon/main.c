@@ -106,18 +106,20 @@ static int run_role(const struct arguments *a)
     return 2;
 }
 
-/* Certificate and key, where they are given, as a start would read them. */
-static enum sp_err check_tls(struct config *config)
+/* The files that are named, as a start would read them. */
+static enum sp_err check_files(struct config *config)
 {
     struct supervisor s = {.config = config};
-    if (config->tls_certificate == NULL || config->tls_key == NULL)
-        return SP_OK;
-    enum sp_err err = lockmem_init(lockmem_wanted(config), &s.lock_kind);
-    if (err == SP_OK)
-        err = resources_load_tls(&s);
-    resources_forget_key(&s);
-    free(s.certificate);
-    return err;
+    enum sp_err err = SP_OK, relay = relayfiles_open(&s);
+    relayfiles_close(&s);
+    if (config->tls_certificate != NULL && config->tls_key != NULL) {
+        err = lockmem_init(lockmem_wanted(config), &s.lock_kind);
+        if (err == SP_OK)
+            err = resources_load_tls(&s);
+        resources_forget_key(&s);
+        free(s.certificate);
+    }
+    return err == SP_OK ? relay : err;
 }
 
 static int check_config(const char *path, bool user_mode)
@@ -125,7 +127,7 @@ static int check_config(const char *path, bool user_mode)
     struct config *config;
     if (config_read(path, user_mode, stderr, &config) != SP_OK)
         return 1;
-    int status = check_tls(config) == SP_OK ? 0 : 1;
+    int status = check_files(config) == SP_OK ? 0 : 1;
     config_free(config);
     config_unused(path, stdout);
     if (status == 0)

@@ -174,8 +174,9 @@ enum {
     VT_SECRET, /* message_id[16], u8 kind, recipient_id[16], b16 sealed_secret: open, check, wrap */
     VT_WRAP,   /* message_id[16], link_id[16], b16 box */
     VT_UNWRAP, /* message_id[16], link_id[16], u32 slot, b16 wrapped: a box, never a secret */
-    VT_LEASE,  /* u64 lease, message_id[16], u8 kind, recipient_id[16], u32 slot, b16 wrapped: its
-                  delivery may ask for it once */
+    VT_LEASE,  /* u64 lease, message_id[16], u8 kind (0: nothing can be opened any more, wrapped is
+                  empty), recipient_id[16], u32 slot, b16 wrapped: its delivery may ask for it once
+                */
     VT_LEASE_END, /* u64 lease: void, also when it was never used */
     VT_ERASE, /* u32 slot, message_id[16], u8 kind (0: a box), recipient_id[16], u64 received_ms,
                  b16 why (a word for the audit log) */
@@ -237,11 +238,12 @@ enum {
     KD_DKIM, /* once a key: u8 key (order of the settings), hash[32] for rsa-sha256, hash[32] for
                 ed25519-sha256: the algorithm is in what is hashed, so the keeper takes the one of
                 its key */
-    KD_AUTH, /* once, smarthost alone: (nothing) */
+    KD_AUTH, /* once, mode = smarthost alone: (nothing). This and KD_DKIM may be asked for once
+                KD_OPEN or KD_PASSWORD has succeeded */
     KD_OPEN_REPLY = 0x0d80, /* status, shared_key[32] */
     KD_PASSWORD_REPLY,      /* status, password[32] */
     KD_DKIM_REPLY, /* status, u8 algorithm (1 rsa-sha256, 2 ed25519-sha256), b16 signature */
-    KD_AUTH_REPLY, /* status, b16 user, b16 password */
+    KD_AUTH_REPLY, /* status (NOT_FOUND: there are none), b16 user, b16 password */
 };
 
 /* delivery <-> resolver. result: 0 found, 1 there is no such name, 2 the name has none of these,

@@ -1,5 +1,6 @@
 /* Sockets, files, users: all that needs privilege, opened once before privilege is dropped. */
 #include "daemon/supervisor.h"
+#include "daemon/inplace.h"
 #include "daemon/tlspair.h"
 #include "sandbox/lockmem.h"
 
@@ -123,6 +124,48 @@ static enum sp_err open_secret_file(const char *path, int flags, int *out)
     return *out >= 0 && fchmod(*out, SECRET_MODE) == 0 ? SP_OK : fail(path);
 }
 
+/* Erasing a key means overwriting it (storage/slots.h). Where that does not hold the operator has
+ * to say that he knows, and the audit log repeats it. */
+static enum sp_err check_slots(struct supervisor *s, const char *path)
+{
+    struct inplace place;
+    inplace_look(s->res.slots, &place);
+    snprintf(s->slots, sizeof(s->slots), "%s (%s)", place.holds ? "in-place" : "accept-cow",
+             place.name);
+    if (place.holds || s->config->slots == SLOTS_ACCEPT_COW)
+        return SP_OK;
+    dprintf(
+        STDERR_FILENO,
+        "sealpostd: %s: lies on %s: %s. Erased keys might be found there. Put [appliance] state "
+        "on ext4 (data=ordered), xfs or tmpfs, or accept it with [storage] slots = accept-cow\n",
+        path, place.name, place.why);
+    return SP_ERR_CONFIG;
+}
+
+/* New names are as durable as what they hold. */
+static enum sp_err sync_dir(const char *path)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    bool ok = fd >= 0 && fsync(fd) == 0;
+    enum sp_err err = ok ? SP_OK : fail(path);
+    if (fd >= 0)
+        close(fd);
+    return err;
+}
+
+static enum sp_err open_keeper_files(struct supervisor *s)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof(path), "%s/keeper.key", s->config->state);
+    enum sp_err err = open_secret_file(path, 0, &s->res.keeper_key);
+    snprintf(path, sizeof(path), "%s/slots", s->config->state);
+    if (err == SP_OK)
+        err = open_secret_file(path, 0, &s->res.slots);
+    if (err == SP_OK)
+        err = check_slots(s, path);
+    return err == SP_OK ? sync_dir(s->config->state) : err;
+}
+
 static enum sp_err open_state(struct supervisor *s)
 {
     const struct config *c = s->config;
@@ -137,6 +180,8 @@ static enum sp_err open_state(struct supervisor *s)
     snprintf(path, sizeof(path), "%s/audit.key", c->state);
     if (err == SP_OK)
         err = open_secret_file(path, 0, &s->res.audit_key);
+    if (err == SP_OK)
+        err = open_keeper_files(s);
     if (err != SP_OK)
         return err;
     snprintf(dir, sizeof(dir), "%s", c->audit_log);

@@ -128,6 +128,8 @@ static const struct ipc_rule control_rules[] = {
     {CT_STATUS, false, false, 0, 0, on_status},
     {CT_CERTIFICATE, false, false, 1, IPC_MAX_PAYLOAD, on_control},
     {CT_KEY, false, false, 1, IPC_MAX_PAYLOAD, on_control},
+    {CT_DKIM, true, false, 2, 2 + CONFIG_MAX_TEXT, on_control},
+    {CT_AUTH, true, false, 0, 0, on_control},
     {CT_ADMIN, true, false, 0, 0, on_control},
     {CT_METRICS_REPLY, false, false, 0, IPC_MAX_PAYLOAD, on_control},
     {CT_LOG, true, false, 0, 0, on_control},

@@ -194,9 +194,14 @@ static enum sp_err start_tree(struct supervisor *s)
     s->restart = s->announced = false;
     enum sp_err err = resources_load_tls(s);
     if (err == SP_OK)
+        err = relayfiles_open(s);
+    if (err == SP_OK)
         err = wiring_start(s, &control);
     if (err == SP_OK)
         err = give_tls(s);
+    if (err == SP_OK)
+        err = relayfiles_give(s);
+    relayfiles_close(s);
     resources_forget_key(s);
     return err;
 }
@@ -260,7 +265,8 @@ static void on_restart(evutil_socket_t fd, short what, void *arg)
     rotation_abandon(s);
     operators_rotated(s, SP_ERR_PEER, 0);
     /* The files may be in the middle of being renewed. */
-    bool usable = resources_load_tls(s) == SP_OK;
+    bool usable = resources_load_tls(s) == SP_OK && relayfiles_open(s) == SP_OK;
+    relayfiles_close(s);
     resources_forget_key(s);
     if (!usable && s->failures++ < MAX_FAILURES) {
         after_ms(s, RESTART_MS * (1 + (long)s->failures), on_restart);
@@ -361,6 +367,9 @@ static void on_reload(evutil_socket_t sig, short what, void *arg)
     else
         say("certificates not reloaded; the old ones stay in use");
     resources_forget_key(s);
+    if (relayfiles_open(s) != SP_OK || relayfiles_give(s) != SP_OK)
+        say("DKIM keys and credentials not reloaded; the old ones stay in use");
+    relayfiles_close(s);
 }
 
 /* Twice in the time that the service manager allows. */
@@ -468,7 +477,8 @@ int supervisor_main(const char *config_path, struct config *config, bool user_mo
         kill_roles(s, ~0u);
         return 1;
     }
-    audit_report(AUDIT_START, SEALPOST_VERSION, config->hostname, lockmem_name(s->lock_kind));
+    audit_report(AUDIT_START, SEALPOST_VERSION, config->hostname, lockmem_name(s->lock_kind),
+                 s->slots);
     while (s->stage < N_STAGES && s->status == 0)
         if (event_base_loop(s->base, EVLOOP_ONCE) != 0)
             break;

@@ -3,8 +3,8 @@
 /*
  * The root of the tree: opens what the roles need, starts them, watches them, answers operators.
  * Split by what it does: supervisor.c (life of the tree), wiring.c (edges, fork and exec),
- * resources.c (sockets and files), operator.c (control socket), selfsigned.c (user mode's
- * certificate).
+ * resources.c (sockets and files), relayfiles.c (DKIM keys, credentials), operator.c (control
+ * socket), selfsigned.c (user mode's certificate).
  */
 #include "daemon/config.h"
 #include "daemon/ipc.h"
@@ -25,6 +25,7 @@ struct resources {
     int empty_dir, data_dir;
     int audit_log, audit_key;
     int relay_ca; /* -1: there is none */
+    int keeper_key, slots;
 };
 
 struct child {
@@ -45,12 +46,15 @@ struct supervisor {
     struct operators *operators;
     char *certificate, *key; /* PEM; the key is in locked pages and wiped once it is handed over */
     size_t certificate_len, key_len;
-    int fresh_log;  /* the audit role has been told to go on in it; -1 */
-    int stage;      /* of a shutdown; -1: running */
-    int status;     /* exit status */
-    bool restart;   /* a role died: start a fresh tree when all are gone */
-    bool announced; /* this tree is ready */
-    bool served;    /* some tree was */
+    int fresh_log;                   /* the audit role has been told to go on in it; -1 */
+    bool files_open;                 /* relayfiles_open was called, _close not yet */
+    int dkim[CONFIG_MAX_LIST], auth; /* then; -1: there is none */
+    char slots[64];                  /* for the audit log: how slots are erased */
+    int stage;                       /* of a shutdown; -1: running */
+    int status;                      /* exit status */
+    bool restart;                    /* a role died: start a fresh tree when all are gone */
+    bool announced;                  /* this tree is ready */
+    bool served;                     /* some tree was */
     unsigned failures;
     uint64_t restarts, violations; /* of the tree; of roles' cages */
     enum role_id culprit;          /* the role that died first, and how */
@@ -64,6 +68,13 @@ void resources_forget_key(struct supervisor *s);
 /* For each tree anew: /etc/resolv.conf and the DNSSEC trust anchors; -1 if there is none. */
 int resources_resolv_conf(void);
 int resources_trust_anchor(const struct config *c);
+
+/* relayfiles.c: the files of [relay] dkim_key and smarthost_auth. Each is opened and looked at;
+ * what is wrong is said on stderr. Closed in any case by relayfiles_close. */
+enum sp_err relayfiles_open(struct supervisor *s);
+/* Hands them to the keeper. */
+enum sp_err relayfiles_give(struct supervisor *s);
+void relayfiles_close(struct supervisor *s);
 
 /* wiring.c: starts all roles, each with its own descriptors at fixed numbers, and sends each its
  * slice of the configuration. */

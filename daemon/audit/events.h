@@ -9,7 +9,8 @@
 
 #define AUDIT_BIT(r) (1u << (r))
 #define AUDIT_EVENTS(E)                                                                            \
-    E(AUDIT_START, "start", AUDIT_BIT(ROLE_SUPERVISOR), "version:s hostname:s memory_lock:s")      \
+    E(AUDIT_START, "start", AUDIT_BIT(ROLE_SUPERVISOR),                                            \
+      "version:s hostname:s memory_lock:s slots:s")                                                \
     E(AUDIT_STOP, "stop", AUDIT_BIT(ROLE_SUPERVISOR), "why:s")                                     \
     E(AUDIT_CONFIG, "config", AUDIT_BIT(ROLE_SUPERVISOR), "file:s sha256:s")                       \
     E(AUDIT_ROLE_CRASHED, "role.crashed", AUDIT_BIT(ROLE_SUPERVISOR), "role:s why:s")              \
@@ -31,6 +32,7 @@
     E(AUDIT_SECRET_RECEIVED, "secret.received", AUDIT_BIT(ROLE_KEEPER), "id:x kind:s recipient:x") \
     E(AUDIT_SECRET_ERASED, "secret.erased", AUDIT_BIT(ROLE_KEEPER),                                \
       "id:x kind:s recipient:x residency_ms:u why:s")                                              \
+    E(AUDIT_SLOTS_SWEPT, "slots.swept", AUDIT_BIT(ROLE_KEEPER), "wiped:u in_use:u")                \
     E(AUDIT_RELAY_QUEUED, "relay.queued", AUDIT_BIT(ROLE_STORE),                                   \
       "id:x destination:s recipients:u")                                                           \
     E(AUDIT_RELAY_SENT, "relay.sent", AUDIT_BIT(ROLE_STORE),                                       \

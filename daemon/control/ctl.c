@@ -26,6 +26,8 @@ static const char usage_text[] =
     "                             shows what is in order too; exit 1: a finding\n"
     "  backup DIR                 the database and the keeper's key into a new folder, while the\n"
     "                             appliance runs; keys of what waits or expires are not in it\n"
+    "  dkim                       the DNS records that belong to the DKIM keys\n"
+    "  dkim --new KIND FILE       a new key: rsa, ed25519\n"
     "  audit verify [FILE...] [--key HEX]\n"
     "                             checks the audit log, from its first line and over all its\n"
     "                             files; --key: the first public key, as it was noted elsewhere\n"
@@ -36,7 +38,7 @@ static const char usage_text[] =
     "Exit status: 0 done, 1 refused or failed, 2 usage.\n";
 
 struct options {
-    const char *config_path, *key;
+    const char *config_path, *key, *new_kind;
     bool json, all;
     struct config *config;
 };
@@ -100,6 +102,16 @@ static int run_check(const struct options *o, char **args, size_t n)
     return check_run(o->config, o->all, o->json);
 }
 
+static int show_dkim(const struct options *o, char **args, size_t n)
+{
+    if (n == 2 && o->new_kind != NULL)
+        return dkim_new(o->new_kind, args[1]);
+    if (n == 1 && o->new_kind == NULL)
+        return dkim_show(o->config, o->json);
+    fprintf(stderr, "sealpostctl: dkim, or dkim --new KIND FILE\n");
+    return 2;
+}
+
 static const struct verb {
     const char *noun, *verb; /* verb NULL: the noun alone */
     size_t min, max;         /* words with these two */
@@ -110,7 +122,7 @@ static const struct verb {
     {"alias", "list", 2, 2, ask_store},    {"alias", "remove", 3, 3, ask_store},
     {"status", NULL, 1, 1, ask_status},    {"audit", "verify", 2, 500, verify_audit},
     {"audit", "rotate", 2, 2, ask_rotate}, {"check", NULL, 1, 1, run_check},
-    {"backup", NULL, 2, 2, make_backup},
+    {"backup", NULL, 2, 2, make_backup},   {"dkim", NULL, 1, 2, show_dkim},
 };
 
 static const struct verb *find_verb(char **args, size_t n)
@@ -132,13 +144,11 @@ static int usage(FILE *out, int status)
 
 int main(int argc, char **argv)
 {
-    static const struct option options[] = {{"config", required_argument, NULL, 'c'},
-                                            {"key", required_argument, NULL, 'k'},
-                                            {"json", no_argument, NULL, 'j'},
-                                            {"all", no_argument, NULL, 'a'},
-                                            {"help", no_argument, NULL, 'h'},
-                                            {"version", no_argument, NULL, 'v'},
-                                            {NULL, 0, NULL, 0}};
+    static const struct option options[] = {
+        {"config", required_argument, NULL, 'c'}, {"key", required_argument, NULL, 'k'},
+        {"json", no_argument, NULL, 'j'},         {"all", no_argument, NULL, 'a'},
+        {"new", required_argument, NULL, 'n'},    {"help", no_argument, NULL, 'h'},
+        {"version", no_argument, NULL, 'v'},      {NULL, 0, NULL, 0}};
     struct options o = {.config_path = "/etc/sealpost/sealpost.conf"};
     int opt;
     while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -146,6 +156,8 @@ int main(int argc, char **argv)
             o.config_path = optarg;
         else if (opt == 'k')
             o.key = optarg;
+        else if (opt == 'n')
+            o.new_kind = optarg;
         else if (opt == 'j')
             o.json = true;
         else if (opt == 'a')

@@ -1,15 +1,20 @@
 /* The keeper: holds the TLS private key and signs with it what TLS servers sign, for sessions (once
- * each) and for web. The supervisor is trusted; smtp, its sessions and web may have been taken
- * over. */
+ * each) and for web; and the secrets of mail that waits to be sent (keeper.h). The supervisor is
+ * trusted; all others may have been taken over. */
+#include "daemon/keeper/keeper.h"
 #include "daemon/keeper/signable.h"
 #include "daemon/keeper/signer.h"
-#include "daemon/messages.h"
-#include "daemon/role.h"
 #include "daemon/tls.h"
 #include "sandbox/lockmem.h"
 
+#include "storage/slots.h"
+
+#include <errno.h>
+#include <event2/event.h>
 #include <openssl/crypto.h>
+#include <sodium.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/queue.h>
 
 #define SESSIONS_SLACK 16u /* ended ones whose SP_SESSION_GONE is still under way */
@@ -23,13 +28,7 @@ struct session {
     struct ipc_peer *channel;
 };
 
-static struct keeper {
-    struct role *role;
-    struct signer *signer; /* NULL before the first CT_KEY */
-    struct ipc_peer *smtp, *web;
-    LIST_HEAD(, session) sessions;
-    uint64_t n_sessions, signatures, refused;
-} keeper;
+static struct keeper keeper;
 
 /* One SK_SIGN. An error is the end of the peer: it asked for what no honest one asks for. */
 static enum sp_err on_sign(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
@@ -72,7 +71,7 @@ static void on_session_gone(void *ctx, struct ipc_peer *peer, enum sp_err why)
     struct session *s = ctx;
     (void)peer;
     if (why != SP_ERR_PEER) {
-        keeper.refused++;
+        keeper.tls_refused++;
         role_log("session %u loses its channel: %s", s->id, sp_err_text(why));
     }
     forget(s);
@@ -145,7 +144,7 @@ static void on_edge_gone(void *ctx, struct ipc_peer *peer, enum sp_err why)
 {
     (void)ctx;
     if (why != SP_ERR_PEER) {
-        keeper.refused++;
+        keeper.tls_refused++;
         role_log("%s loses its edge: %s", peer == keeper.web ? "web" : "smtp", sp_err_text(why));
     }
     if (peer == keeper.web)
@@ -160,37 +159,62 @@ static const struct ipc_rules web_rules = {web_rule, 1, UINT64_MAX, on_edge_gone
 
 /* --- the role --- */
 
+/* Memory is locked, and all of it had, before system calls are filtered. */
 static enum sp_err prepare(struct role *role)
 {
     enum lockmem_kind got;
+    void *at;
     keeper.role = role;
     LIST_INIT(&keeper.sessions);
+    LIST_INIT(&keeper.deliveries);
     enum sp_err err = lockmem_init(lockmem_wanted(role->config), &got);
     if (err == SP_OK)
+        err = lockmem_alloc(sizeof(*keeper.locked), &at);
+    if (err == SP_OK) {
+        keeper.locked = at;
         err = lockheap_init(TLS_HEAP_KEEPER, 0);
+    }
     if (err == SP_OK)
         err = tls_use_lockheap();
     if (err == SP_OK && OPENSSL_init_crypto(OPENSSL_INIT_NO_LOAD_CONFIG, NULL) != 1)
         err = SP_ERR_CRYPTO;
+    if (err == SP_OK && sodium_init() < 0)
+        err = SP_ERR_CRYPTO;
+    if (err == SP_OK)
+        err = vault_open(KEEPER_FD_KEY, KEEPER_FD_SLOTS, &keeper.vault);
+    if (err == SP_OK)
+        err = leases_init(&keeper);
     return err;
+}
+
+/* All that was read in this turn has been handled. */
+static void on_idle(void *ctx)
+{
+    struct keeper *k = ctx;
+    deliveries_settle(k);
+    if (store_edge_flush(k) == SP_OK)
+        return;
+    role_log("the slots file cannot be written: %s", strerror(errno));
+    event_base_loopbreak(k->role->base);
 }
 
 static enum sp_err run(struct role *role)
 {
     keeper.smtp = ipc_peer_new(role->base, ROLE_FD(ROLE_SMTP), &smtp_rules, NULL);
     keeper.web = ipc_peer_new(role->base, ROLE_FD(ROLE_WEB), &web_rules, NULL);
-    return keeper.smtp != NULL && keeper.web != NULL ? SP_OK : SP_ERR_MEMORY;
+    if (keeper.smtp == NULL || keeper.web == NULL)
+        return SP_ERR_MEMORY;
+    ipc_on_idle(on_idle, &keeper);
+    enum sp_err err = store_edge_open(&keeper);
+    return err == SP_OK ? deliveries_open(&keeper) : err;
 }
 
 /* CT_KEY, at start and on reload. A broken new key leaves the old one in use. */
-static enum sp_err control(struct role *role, struct ipc_frame *frame)
+static enum sp_err take_key(struct ipc_frame *frame)
 {
     struct signer *signer = NULL;
     size_t len = frame->body.left;
     const uint8_t *pem = wire_get_bytes(&frame->body, len);
-    (void)role;
-    if (frame->type != CT_KEY)
-        return SP_ERR_DENIED;
     enum sp_err err = signer_load((const char *)pem, len, &signer);
     /* The only copy outside OpenSSL's heap: the buffer that frames are received into. */
     lockmem_wipe((void *)(uintptr_t)pem, len);
@@ -205,14 +229,35 @@ static enum sp_err control(struct role *role, struct ipc_frame *frame)
     return SP_OK;
 }
 
+static enum sp_err control(struct role *role, struct ipc_frame *frame)
+{
+    (void)role;
+    switch (frame->type) {
+    case CT_KEY:
+        return take_key(frame);
+    case CT_DKIM:
+        return relaykeys_take_dkim(&keeper, frame);
+    case CT_AUTH:
+        return relaykeys_take_auth(&keeper, frame);
+    default:
+        return SP_ERR_DENIED;
+    }
+}
+
 static void status(struct role *role, struct wire_out *pairs)
 {
     (void)role;
     wire_put_str(pairs, "tls_key");
     wire_put_str(pairs, keeper.signer != NULL ? signer_name(keeper.signer) : "none");
     role_status_number(pairs, "tls_signatures", keeper.signatures);
-    role_status_number(pairs, "tls_refused", keeper.refused);
+    role_status_number(pairs, "tls_refused", keeper.tls_refused);
     role_status_number(pairs, "session_channels", keeper.n_sessions);
+    role_status_number(pairs, "slots_in_use", slots_in_use(vault_slots(keeper.vault)));
+    role_status_number(pairs, "leases", keeper.n_leases);
+    role_status_number(pairs, "secrets_received", keeper.received);
+    role_status_number(pairs, "secrets_opened", keeper.opened);
+    role_status_number(pairs, "secrets_erased", keeper.erased);
+    role_status_number(pairs, "secrets_refused", keeper.refused);
     role_status_number(pairs, "heap_bytes", lockheap_used());
 }
 

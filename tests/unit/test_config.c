@@ -391,7 +391,7 @@ static void slices_hold_no_more(void **state)
                         "web.send_bytes_per_day", "relay.mode", "relay.deliveries",
                         "relay.per_destination", "relay.retry_for"},
         [ROLE_KEEPER] = {"smtp.max_sessions", "memory.lock", "relay.mode", "relay.deliveries",
-                         "relay.dkim_selector", "storage.slots"},
+                         "relay.dkim_selector"},
         [ROLE_RELAY] = {"appliance.hostname", "appliance.domain", "appliance.shutdown_grace",
                         "relay.mode", "relay.smarthost", "relay.tls", "relay.port",
                         "relay.deliveries", "relay.dkim_selector", "memory.lock"},

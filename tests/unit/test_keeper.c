@@ -1,68 +1,27 @@
 /* The keeper role as it runs (all but its cage): a session signs once, and loses its channel for
  * anything else; web signs as often as it likes; nobody's misdeed is felt by another. */
-#include "daemon/messages.h"
-#include "daemon/role.h"
-
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdint.h>
-#include <cmocka.h>
-
-#include <event2/event.h>
-#include <fcntl.h>
-#include <signal.h>
-#include <string.h>
-#include <sys/prctl.h>
-#include <unistd.h>
+#include "tests/unit/keeper_tree.h"
 
 /* Made for this test; of no use elsewhere. */
-static char key_pem[] =
+static const char key_pem[] =
     "-----BEGIN PRIVATE "
     "KEY-----\nMC4CAQAwBQYDK2VwBCIEIPOG8fgA4psKysqwooVuOVxm3EetgIf7pP41nwzTIwCj\n-----END PRIVATE "
     "KEY-----\n";
 
-static int to_smtp, to_web;
+static struct tree tree;
 
-static void become_role(int smtp, int web)
+static int set_up(void **state)
 {
-    static struct config config = {.max_sessions = 500};
-    struct role role = {.ops = &keeper_role, .config = &config, .base = event_base_new()};
-    struct ipc_frame key = {.type = CT_KEY, .body = wire_in(key_pem, strlen(key_pem)), .fd = -1};
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    dup3(smtp, ROLE_FD(ROLE_SMTP), O_CLOEXEC);
-    dup3(web, ROLE_FD(ROLE_WEB), O_CLOEXEC);
-    close(smtp);
-    close(web);
-    enum sp_err err = keeper_role.prepare(&role);
-    if (err == SP_OK)
-        err = keeper_role.run(&role);
-    if (err == SP_OK)
-        err = keeper_role.control(&role, &key);
-    if (err == SP_OK && key_pem[0] != '\0') /* wiped where it stood */
-        err = SP_ERR_STATE;
-    if (err == SP_OK)
-        err = ipc_loop(role.base);
-    _exit((int)err);
+    (void)state;
+    tree_new(&tree);
+    assert_int_equal(ipc_send_fd(tree.control, CT_KEY, 0, key_pem, strlen(key_pem), -1), SP_OK);
+    return tree_count(&tree, "tls_signatures") == 0 ? 0 : -1; /* and the key has arrived */
 }
 
-static int start_role(void **state)
+static int tear_down(void **state)
 {
-    int smtp[2], web[2];
     (void)state;
-    for (int fd = 3; fd < FD_EXTRA; fd++)
-        if (fcntl(fd, F_GETFD) < 0)
-            dup2(2, fd);
-    assert_int_equal(ipc_pair(smtp), SP_OK);
-    assert_int_equal(ipc_pair(web), SP_OK);
-    if (fork() == 0) {
-        close(smtp[0]);
-        close(web[0]);
-        become_role(smtp[1], web[1]);
-    }
-    close(smtp[1]);
-    close(web[1]);
-    to_smtp = smtp[0];
-    to_web = web[0];
+    tree_end(&tree);
     return 0;
 }
 
@@ -74,7 +33,7 @@ static int open_session(uint32_t id)
     wire_put_u32(&out, id);
     wire_put_str(&out, "192.0.2.1");
     assert_int_equal(ipc_pair(pair), SP_OK);
-    assert_int_equal(ipc_send_fd(to_smtp, SP_SESSION, 0, buf, out.len, pair[1]), SP_OK);
+    assert_int_equal(ipc_send_fd(tree.smtp, SP_SESSION, 0, buf, out.len, pair[1]), SP_OK);
     close(pair[1]);
     return pair[0];
 }
@@ -107,7 +66,8 @@ static void test_web(void **state)
 {
     (void)state;
     for (int i = 0; i < 5; i++)
-        assert_int_equal(ask(to_web, SK_SIGN, 32 + 16 * (size_t)(i & 1)), SP_OK);
+        assert_int_equal(ask(tree.web, SK_SIGN, 32 + 16 * (size_t)(i & 1)), SP_OK);
+    assert_int_equal(tree_count(&tree, "tls_signatures"), 5);
 }
 
 static void test_session_once(void **state)
@@ -125,11 +85,13 @@ static void test_session_misbehaves(void **state)
 {
     (void)state;
     int form = open_session(3), type = open_session(4), good = open_session(5);
+    uint64_t refused = tree_count(&tree, "tls_refused");
     assert_int_equal(ask(form, SK_SIGN, 33), SP_ERR_PEER);
     assert_int_equal(ask(form, SK_SIGN, 32), SP_ERR_PEER);
     assert_int_equal(ask(type, SP_SESSION, 32), SP_ERR_PEER);
+    assert_int_equal(tree_count(&tree, "tls_refused"), refused + 2);
     assert_int_equal(ask(good, SK_SIGN, 32), SP_OK);
-    assert_int_equal(ask(to_web, SK_SIGN, 32), SP_OK);
+    assert_int_equal(ask(tree.web, SK_SIGN, 32), SP_OK);
     close(form);
     close(type);
     close(good);
@@ -140,7 +102,7 @@ static void test_session_gone(void **state)
 {
     (void)state;
     int fd = open_session(6);
-    assert_int_equal(ipc_send_fd(to_smtp, SP_SESSION_GONE, 0, "\0\0\0\6", 4, -1), SP_OK);
+    assert_int_equal(ipc_send_fd(tree.smtp, SP_SESSION_GONE, 0, "\0\0\0\6", 4, -1), SP_OK);
     uint8_t buf[64];
     struct ipc_frame frame;
     assert_int_equal(ipc_recv(fd, buf, sizeof(buf), &frame), SP_ERR_PEER);
@@ -155,5 +117,5 @@ int main(void)
         cmocka_unit_test(test_session_misbehaves),
         cmocka_unit_test(test_session_gone),
     };
-    return cmocka_run_group_tests(tests, start_role, NULL);
+    return cmocka_run_group_tests(tests, set_up, tear_down);
 }
