@@ -1,6 +1,7 @@
 /* sealpostctl dkim: what belongs into DNS, read from the key files themselves; and new key files.
  * Whoever runs it may read those files anyway. */
 #include "daemon/control/ctl.h"
+#include "daemon/config.h"
 #include "daemon/keeper/dkimkey.h"
 #include "sandbox/lockmem.h"
 

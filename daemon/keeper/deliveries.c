@@ -25,7 +25,7 @@ static void forget(struct delivery *d)
     LIST_REMOVE(d, next);
     k->n_deliveries--;
     if (d->lease != NULL)
-        lease_drop(k, d->lease);
+        leases_drop(k, d->lease);
     if (d->sock >= 0)
         close(d->sock);
     ipc_peer_free(d->channel);
@@ -265,7 +265,7 @@ void deliveries_settle(struct keeper *k)
         next = LIST_NEXT(d, next);
         if (d->lease != NULL)
             continue;
-        struct lease *lease = lease_find(k, d->lease_no);
+        struct lease *lease = leases_find(k, d->lease_no);
         if (lease != NULL)
             bind_lease(d, lease);
         else if (!wait)

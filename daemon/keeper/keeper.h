@@ -104,10 +104,10 @@ enum sp_err store_edge_flush(struct keeper *k);
 /* --- leases.c --- */
 enum sp_err leases_init(struct keeper *k);
 /* NULL: none of that number. */
-struct lease *lease_find(struct keeper *k, uint64_t no);
+struct lease *leases_find(struct keeper *k, uint64_t no);
 /* NULL: too many. */
-struct lease *lease_new(struct keeper *k, uint64_t no);
-void lease_drop(struct keeper *k, struct lease *lease);
+struct lease *leases_new(struct keeper *k, uint64_t no);
+void leases_drop(struct keeper *k, struct lease *lease);
 
 /* --- deliveries.c --- */
 enum sp_err deliveries_open(struct keeper *k); /* the edge to relay */

@@ -12,7 +12,7 @@ enum sp_err leases_init(struct keeper *k)
     return k->leases != NULL ? SP_OK : SP_ERR_MEMORY;
 }
 
-struct lease *lease_find(struct keeper *k, uint64_t no)
+struct lease *leases_find(struct keeper *k, uint64_t no)
 {
     for (size_t i = 0; i < k->max_leases; i++)
         if (k->leases[i].used && k->leases[i].no == no)
@@ -20,7 +20,7 @@ struct lease *lease_find(struct keeper *k, uint64_t no)
     return NULL;
 }
 
-struct lease *lease_new(struct keeper *k, uint64_t no)
+struct lease *leases_new(struct keeper *k, uint64_t no)
 {
     for (size_t i = 0; i < k->max_leases; i++)
         if (!k->leases[i].used) {
@@ -31,7 +31,7 @@ struct lease *lease_new(struct keeper *k, uint64_t no)
     return NULL;
 }
 
-void lease_drop(struct keeper *k, struct lease *lease)
+void leases_drop(struct keeper *k, struct lease *lease)
 {
     lockmem_wipe(lease, sizeof(*lease));
     k->n_leases--;

@@ -227,9 +227,9 @@ static enum sp_err on_lease(void *ctx, struct ipc_peer *peer, struct ipc_frame *
     uint32_t slot = wire_get_u32(&frame->body);
     const uint8_t *wrapped = wire_get_b16(&frame->body, VAULT_SECRET, &len);
     if (!wire_in_done(&frame->body) || (id.kind != 0 && !is_secret(id.kind)) ||
-        lease_find(k, no) != NULL)
+        leases_find(k, no) != NULL)
         return SP_ERR_FORMAT;
-    struct lease *lease = lease_new(k, no);
+    struct lease *lease = leases_new(k, no);
     if (lease == NULL) {
         k->refused++;
         role_log("lease %llu is refused: there are too many", (unsigned long long)no);
@@ -247,11 +247,11 @@ static enum sp_err on_lease_end(void *ctx, struct ipc_peer *peer, struct ipc_fra
     struct keeper *k = ctx;
     (void)peer;
     uint64_t no = wire_get_u64(&frame->body);
-    struct lease *lease = frame->body.bad ? NULL : lease_find(k, no);
+    struct lease *lease = frame->body.bad ? NULL : leases_find(k, no);
     if (lease != NULL && lease->holder != NULL)
         delivery_drop(lease->holder);
     else if (lease != NULL)
-        lease_drop(k, lease);
+        leases_drop(k, lease);
     return SP_OK;
 }
 
