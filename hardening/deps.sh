@@ -10,7 +10,7 @@ command -v node >/dev/null 2>&1 && command -v npm >/dev/null 2>&1 || page="nodej
 browser="$page openssl curl"
 command -v chromium >/dev/null 2>&1 || browser="$browser chromium fonts-dejavu-core"
 demo="procps python3 swaks openssl ca-certificates libnet-ssleay-perl"
-check="$demo libcmocka-dev python3-pytest python3-cryptography postfix python3-nacl
+check="$demo libcmocka-dev python3-pytest python3-cryptography postfix python3-nacl msmtp curl testssl.sh
     nsd ldnsutils python3-dkim"
 fuzz="clang libclang-rt-14-dev llvm"
 deb="debhelper dpkg-dev lintian git"
@@ -33,13 +33,18 @@ missing=""
 for package in $want; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'ok installed' || missing="$missing $package"
 done
-[ -n "$missing" ] || exit 0
+# Other senders than Postfix, which they cannot be installed beside: their libraries are installed, they
+# themselves are unpacked. Only root has tests that run them.
+senders=""
+[ "$1" != check ] || [ "$(id -u)" != 0 ] || [ -x "${B:-build}/senders/usr/sbin/exim4" ] ||
+    senders="exim4-daemon-light opensmtpd"
+[ -n "$missing$senders" ] || exit 0
 if [ "$(id -u)" != 0 ]; then
     echo "missing Debian packages:$missing" >&2
     echo "install them with: apt-get install --no-install-recommends$missing" >&2
     exit 1
 fi
-echo "installing:$missing"
+echo "installing:$missing${senders:+ $senders (unpacked)}"
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
 # A mail server or two come as test tools: none of them is started.
@@ -50,4 +55,17 @@ if [ ! -e $policy ]; then
     trap 'rm -f $policy' EXIT
 fi
 # shellcheck disable=SC2086
-apt-get install -y -qq --no-install-recommends $missing >/dev/null
+[ -z "$missing" ] || apt-get install -y -qq --no-install-recommends $missing >/dev/null
+if [ -n "$senders" ]; then
+    # shellcheck disable=SC2046,SC2086
+    apt-get install -y -qq --no-install-recommends \
+        $(apt-cache depends $senders | sed -n 's/^ *Depends: \(lib[^<]*\)$/\1/p') >/dev/null
+    debs=$(mktemp -d)
+    chmod 755 "$debs"
+    # shellcheck disable=SC2086
+    (cd "$debs" && apt-get download -qq $senders 2>/dev/null)
+    for deb in "$debs"/*.deb; do
+        dpkg-deb -x "$deb" "${B:-build}/senders"
+    done
+    rm -rf "$debs"
+fi
