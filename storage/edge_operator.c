@@ -1,7 +1,7 @@
 /* Operators: verbs of sealpostctl, over connections that the supervisor hands on. Whoever may open
  * the control socket owns the appliance; still, arguments are checked and refusals say what to do.
  */
-#include "storage/edges.h"
+#include "storage/operator.h"
 #include "daemon/messages.h"
 #include "daemon/smtp/address.h"
 
@@ -11,30 +11,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_ARGS (2u + STORE_MAX_TARGETS)
+#define MAX_ARGS OPERATOR_ARGS
 #define MAX_ARG  1024u
-#define MAX_TEXT 1024u
 #define CELLS    (120u * 1024u)
 #define TARGETS  4096u /* text of an alias's targets in the audit log */
 
-/* One request: what was asked, and the answer as it grows. */
-struct request {
-    struct store_role *role;
-    struct ipc_peer *peer;
-    uint32_t id;
-    char *arg[MAX_ARGS + 1];
-    size_t n;
-    enum sp_err err;
-    char text[MAX_TEXT];
-    uint16_t columns;
-    uint32_t rows;
-    struct wire_out cells;
-};
-
 /* --- answering --- */
 
-__attribute__((format(printf, 3, 4))) static void say(struct request *q, enum sp_err err,
-                                                      const char *format, ...)
+void request_say(struct request *q, enum sp_err err, const char *format, ...)
 {
     va_list args;
     va_start(args, format);
@@ -59,7 +43,7 @@ static enum sp_err send_rows(struct request *q, uint16_t flags)
     return ipc_peer_send_flags(q->peer, CC_TABLE, flags, q->id, &out, -1);
 }
 
-static enum sp_err put_row(struct request *q, const char *const *cell)
+enum sp_err request_row(struct request *q, const char *const *cell)
 {
     size_t need = 0;
     for (uint16_t i = 0; i < q->columns; i++)
@@ -96,11 +80,12 @@ static bool is_plain(const char *address)
 static bool get_address(struct request *q, const char *text, bool own, char out[STORE_MAX_ADDRESS])
 {
     if (store_address(text, strlen(text), false, out) != SP_OK || !is_plain(out)) {
-        say(q, SP_ERR_FORMAT, "'%s' is not an address; write local@domain", text);
+        request_say(q, SP_ERR_FORMAT, "'%s' is not an address; write local@domain", text);
         return false;
     }
     if (own && !own_domain(q->role, out)) {
-        say(q, SP_ERR_DENIED,
+        request_say(
+            q, SP_ERR_DENIED,
             "'%s' is not one of this appliance's domains; add it as [appliance] domain first",
             store_address_domain(out));
         return false;
@@ -108,18 +93,18 @@ static bool get_address(struct request *q, const char *text, bool own, char out[
     return true;
 }
 
-/* Makes the change durable, and says so if that failed. */
-static bool kept(struct request *q, enum sp_err err)
+bool request_kept(struct request *q, enum sp_err err)
 {
     if (err == SP_OK)
         err = group_flush(q->role);
     if (err == SP_OK)
         return true;
     if (err == SP_ERR_NO_SPACE)
-        say(q, err,
+        request_say(
+            q, err,
             "the disk or the database map is full; raise [storage] map_size, or free space");
     else
-        say(q, err, "the database refused: %s", sp_err_text(err));
+        request_say(q, err, "the database refused: %s", sp_err_text(err));
     return false;
 }
 
@@ -138,13 +123,13 @@ static void user_add(struct request *q)
         err = store_user_add(q->role->store, address, hash,
                              now_ms() + q->role->role->config->code_expiry * 1000u);
     if (err == SP_ERR_EXISTS) {
-        say(q, err, "%s is enrolled already, or an alias", address);
+        request_say(q, err, "%s is enrolled already, or an alias", address);
         return;
     }
-    if (!kept(q, err) || store_user_by_address(q->role->store, address, &user) != SP_OK)
+    if (!request_kept(q, err) || store_user_by_address(q->role->store, address, &user) != SP_OK)
         return;
     audit_emit(AUDIT_USER_ADDED, address);
-    say(q, SP_OK, "%s", code);
+    request_say(q, SP_OK, "%s", code);
     sodium_memzero(code, sizeof(code));
 }
 
@@ -158,14 +143,16 @@ static void user_remove(struct request *q)
     if (err == SP_OK)
         err = store_user_remove(q->role->store, address, alias);
     if (err == SP_ERR_NOT_FOUND) {
-        say(q, err, "there is no user %s", address);
+        request_say(q, err, "there is no user %s", address);
     } else if (err == SP_ERR_DENIED) {
-        say(q, err, "alias %s delivers to %s; remove the alias first", alias, address);
-    } else if (kept(q, err)) {
+        request_say(q, err, "alias %s delivers to %s; remove the alias first", alias, address);
+    } else if (request_kept(q, err)) {
+        size_t revoked;
         sessions_revoke(q->role->sessions, user.no, NULL);
+        revoke_open(q->role, user.no, 0, NULL, &revoked);
         sweep_soon(q->role);
         audit_emit(AUDIT_USER_REMOVED, user.user_id, address);
-        say(q, SP_OK, "removed %s", address);
+        request_say(q, SP_OK, "removed %s", address);
     }
 }
 
@@ -195,19 +182,20 @@ static enum sp_err put_user(void *ctx, const struct store_user *user,
     }
     snprintf(messages, sizeof(messages), "%llu", (unsigned long long)box->messages);
     snprintf(bytes, sizeof(bytes), "%llu", (unsigned long long)box->bytes);
-    return put_row(q, (const char *const[]){user->address, state_word(user), devices, generation,
-                                            messages, bytes, fingerprint});
+    return request_row(q, (const char *const[]){user->address, state_word(user), devices,
+                                                generation, messages, bytes, fingerprint});
 }
 
 static void user_list(struct request *q)
 {
     q->columns = 7;
-    enum sp_err err = put_row(q, (const char *const[]){"address", "state", "devices", "generation",
-                                                       "messages", "bytes", "fingerprint"});
+    enum sp_err err =
+        request_row(q, (const char *const[]){"address", "state", "devices", "generation",
+                                             "messages", "bytes", "fingerprint"});
     if (err == SP_OK)
         err = store_users_each(q->role->store, put_user, q);
     if (err != SP_OK)
-        say(q, err, "the list could not be read: %s", sp_err_text(err));
+        request_say(q, err, "the list could not be read: %s", sp_err_text(err));
 }
 
 /* --- aliases --- */
@@ -227,12 +215,12 @@ static void join(char *const *item, size_t n, char text[TARGETS])
 static void alias_add_error(struct request *q, enum sp_err err, const char *alias, size_t bad)
 {
     if (err == SP_ERR_EXISTS)
-        say(q, err, "%s is a user or an alias already", alias);
+        request_say(q, err, "%s is a user or an alias already", alias);
     else if (err == SP_ERR_NOT_FOUND)
-        say(q, err, "%s is no user or alias here; an alias delivers to those alone",
-            q->arg[3 + bad]);
+        request_say(q, err, "%s is no user or alias here; an alias delivers to those alone",
+                    q->arg[3 + bad]);
     else
-        say(q, err, "an alias may reach %u users at most", STORE_MAX_TARGETS);
+        request_say(q, err, "an alias may reach %u users at most", STORE_MAX_TARGETS);
 }
 
 static void alias_add(struct request *q)
@@ -252,10 +240,10 @@ static void alias_add(struct request *q)
     enum sp_err err = store_alias_add(q->role->store, alias, targets, n, &bad);
     if (err == SP_ERR_EXISTS || err == SP_ERR_NOT_FOUND || err == SP_ERR_LIMIT) {
         alias_add_error(q, err, alias, bad);
-    } else if (kept(q, err)) {
+    } else if (request_kept(q, err)) {
         join(q->arg + 3, n, text);
         audit_emit(AUDIT_ALIAS_CHANGED, alias, text);
-        say(q, SP_OK, "%s delivers to %s", alias, text);
+        request_say(q, SP_OK, "%s delivers to %s", alias, text);
     }
 }
 
@@ -266,28 +254,28 @@ static void alias_remove(struct request *q)
         return;
     enum sp_err err = store_alias_remove(q->role->store, alias, other);
     if (err == SP_ERR_NOT_FOUND) {
-        say(q, err, "there is no alias %s", alias);
+        request_say(q, err, "there is no alias %s", alias);
     } else if (err == SP_ERR_DENIED) {
-        say(q, err, "alias %s delivers to %s; remove that one first", other, alias);
-    } else if (kept(q, err)) {
+        request_say(q, err, "alias %s delivers to %s; remove that one first", other, alias);
+    } else if (request_kept(q, err)) {
         audit_emit(AUDIT_ALIAS_CHANGED, alias, "");
-        say(q, SP_OK, "removed %s", alias);
+        request_say(q, SP_OK, "removed %s", alias);
     }
 }
 
 static enum sp_err put_alias(void *ctx, const char *alias, const char *targets)
 {
-    return put_row(ctx, (const char *const[]){alias, targets});
+    return request_row(ctx, (const char *const[]){alias, targets});
 }
 
 static void alias_list(struct request *q)
 {
     q->columns = 2;
-    enum sp_err err = put_row(q, (const char *const[]){"alias", "delivers to"});
+    enum sp_err err = request_row(q, (const char *const[]){"alias", "delivers to"});
     if (err == SP_OK)
         err = store_aliases_each(q->role->store, put_alias, q);
     if (err != SP_OK)
-        say(q, err, "the list could not be read: %s", sp_err_text(err));
+        request_say(q, err, "the list could not be read: %s", sp_err_text(err));
 }
 
 /* --- verbs --- */
@@ -303,13 +291,16 @@ static const struct verb {
     {"alias", "add", "alias add ALIAS ADDRESS...", 2, MAX_ARGS - 2, alias_add},
     {"alias", "list", "alias list", 0, 0, alias_list},
     {"alias", "remove", "alias remove ALIAS", 1, 1, alias_remove},
+    {"queue", "list", "queue list", 0, 0, queue_verb_list},
+    {"queue", "retry", "queue retry ID|all", 1, 1, queue_verb_retry},
+    {"queue", "drop", "queue drop ID", 1, 1, queue_verb_drop},
 };
 #define N_VERBS (sizeof(verbs) / sizeof(verbs[0]))
 
 static void say_usage(struct request *q)
 {
     size_t len = 0;
-    say(q, SP_ERR_CONFIG, "no such verb; there are:");
+    request_say(q, SP_ERR_CONFIG, "no such verb; there are:");
     for (size_t i = 0; i < N_VERBS; i++) {
         len = strlen(q->text);
         snprintf(q->text + len, sizeof(q->text) - len, "%s %s", i > 0 ? "," : "", verbs[i].usage);
@@ -323,7 +314,7 @@ static void dispatch(struct request *q)
         if (strcmp(q->arg[0], v->noun) != 0 || strcmp(q->arg[1], v->verb) != 0)
             continue;
         if (q->n - 2 < v->min || q->n - 2 > v->max)
-            say(q, SP_ERR_CONFIG, "usage: %s", v->usage);
+            request_say(q, SP_ERR_CONFIG, "usage: %s", v->usage);
         else
             v->run(q);
         return;

@@ -1,6 +1,7 @@
 #ifndef SEALPOST_TESTS_STORE_SENDER_H
 #define SEALPOST_TESTS_STORE_SENDER_H
 /* On top of store_tree.h: a client that uploads and sends, the keeper, the relay, deliveries. */
+#include "storage/store.h"
 #include "tests/unit/store_tree.h"
 
 #define PLAIN    3000u /* bytes of the one piece, before sealing */
@@ -209,7 +210,8 @@ static inline void keeper_says(struct tree *t, uint16_t type, uint32_t id, const
                                size_t len)
 {
     uint8_t buf[512] = {SP_OK};
-    memcpy(buf + 1, bytes, len);
+    if (len > 0)
+        memcpy(buf + 1, bytes, len);
     assert_int_equal(ipc_send_fd(t->keeper, type, id, buf, len + 1, -1), SP_OK);
 }
 
