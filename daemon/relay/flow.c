@@ -271,12 +271,18 @@ enum sp_err flow_read(void *flow, uint8_t *buf, size_t cap, size_t *n)
     return s->failed = err;
 }
 
-enum sp_err flow_end(struct flow *s)
+enum sp_err flow_settle(struct flow *s)
 {
     enum sp_err err = SP_OK;
-    s->check = false;
     while (err == SP_OK && s->n_asked > 0)
         err = receive(s);
+    return err;
+}
+
+enum sp_err flow_end(struct flow *s)
+{
+    s->check = false;
+    enum sp_err err = flow_settle(s);
     shut(s);
     return err;
 }

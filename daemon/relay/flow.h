@@ -80,6 +80,8 @@ enum sp_err flow_begin(struct flow *s, const char *front, size_t front_len, bool
 /* Up to cap bytes; *n = 0 at the end. SP_ERR_AUTH: a piece is not what the manifest says;
  * SP_ERR_PEER: the store failed. */
 enum sp_err flow_read(void *flow, uint8_t *buf, size_t cap, size_t *n);
+/* Receives what was asked for ahead, so that the channel is free for another question. */
+enum sp_err flow_settle(struct flow *s);
 /* Breaks off: receives what was asked for, so that the channel is free; wipes what is open. */
 enum sp_err flow_end(struct flow *s);
 /* Bytes of the message without what stands in front. */

@@ -204,6 +204,8 @@ static void put_original(struct report *r)
     while (r->err == SP_OK && left > 0) {
         size_t n;
         r->err = flow_read(&d->flow, buf, left < REMOTE_IN ? (size_t)left : REMOTE_IN, &n);
+        if (r->err == SP_OK)
+            r->err = flow_settle(&d->flow); /* the same channel takes the report */
         if (r->err != SP_OK || n == 0)
             break;
         left -= n;

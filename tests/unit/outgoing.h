@@ -141,8 +141,18 @@ static inline void mail_seal(struct mail *m)
     m->letter_len = out.len;
 }
 
+/* The plaintext that a forked process has inherited. */
+static inline void mail_forget(struct mail *m)
+{
+    for (size_t i = 0; i < m->n; i++)
+        memset(m->plain[i], 0, m->len[i]);
+    memset(m->whole, 0, m->whole_len);
+}
+
 static inline void mail_free(struct mail *m)
 {
+    if (m->whole != NULL)
+        mail_forget(m);
     for (size_t i = 0; i < m->n; i++) {
         free(m->plain[i]);
         free(m->sealed[i]);

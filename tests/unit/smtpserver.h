@@ -161,6 +161,7 @@ static inline bool conn_starttls(struct server_conn *c)
 {
     conn_say(c, "220 go");
     if (c->s->tls_broken) {
+        conn_byte(c); /* of its ClientHello */
         conn_say(c, "this is no handshake");
         return false;
     }
