@@ -17,7 +17,7 @@
 #define MAX_PROCESS (1 << 22)
 
 /* The order of enum role_id, which uid_base counts in. */
-static const char *const role_names[ROLE_COUNT] = {
+const char *const ctl_role_names[ROLE_COUNT] = {
     [ROLE_SMTP] = "smtp",     [ROLE_SEALER] = "sealer",     [ROLE_STORE] = "store",
     [ROLE_KEEPER] = "keeper", [ROLE_WEB] = "web",           [ROLE_AUDIT] = "audit",
     [ROLE_RELAY] = "relay",   [ROLE_RESOLVER] = "resolver",
@@ -102,7 +102,7 @@ static const char *said(const struct table *status, const char *role, const char
 static uid_t role_uid(const struct config *c, int r, bool user_mode)
 {
     char name[32];
-    snprintf(name, sizeof(name), "sealpost-%s", role_names[r]);
+    snprintf(name, sizeof(name), "sealpost-%s", ctl_role_names[r]);
     if (user_mode)
         return geteuid();
     const struct passwd *pw = c->uid_base == 0 ? getpwnam(name) : NULL;
@@ -132,7 +132,7 @@ static void check_forked(struct report *r, const struct subject *parent, const c
 static void check_role(struct report *r, const struct config *c, const struct table *status,
                        int role, bool user_mode)
 {
-    const char *name = role_names[role], *pid = said(status, name, "pid");
+    const char *name = ctl_role_names[role], *pid = said(status, name, "pid");
     long n = pid != NULL ? strtol(pid, NULL, 10) : 0;
     char text[4096], ppid[16];
     if (n <= 0 || n > MAX_PROCESS || !proc_read((pid_t)n, "status", text, sizeof(text))) {

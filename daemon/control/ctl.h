@@ -28,6 +28,13 @@ void answer_free(struct answer *a);
 enum sp_err ctl_ask(const char *socket_path, uint16_t service, char **args, size_t n_args,
                     struct answer *out);
 
+/* check.c: in the order of enum role_id. */
+extern const char *const ctl_role_names[];
+
+/* setup.c: makes keys that are missing, prints DNS records, says what is left to do on stderr; the
+ * exit status (1: something is). */
+int setup_run(const struct config *config);
+
 /* verify.c: `audit verify`; the exit status. No files: the appliance's own log, all its files, and
  * its end compared with the key state. */
 struct config;
