@@ -15,6 +15,8 @@
 static const char usage_text[] =
     "usage: sealpostctl [--config FILE] [--json] VERB\n"
     "\n"
+    "  setup                      makes the keys that are missing, prints the DNS records to\n"
+    "                             publish, says what is left to do\n"
     "  user add ADDRESS           a new user; prints the enrolment code\n"
     "  user list                  who is there, and with which key\n"
     "  user remove ADDRESS        removes the user and the mailbox\n"
@@ -95,6 +97,13 @@ static int make_backup(const struct options *o, char **args, size_t n)
     return backup_run(o->config, args[1]);
 }
 
+static int run_setup(const struct options *o, char **args, size_t n)
+{
+    (void)args;
+    (void)n;
+    return setup_run(o->config);
+}
+
 static int run_check(const struct options *o, char **args, size_t n)
 {
     (void)args;
@@ -123,6 +132,7 @@ static const struct verb {
     {"status", NULL, 1, 1, ask_status},    {"audit", "verify", 2, 500, verify_audit},
     {"audit", "rotate", 2, 2, ask_rotate}, {"check", NULL, 1, 1, run_check},
     {"backup", NULL, 2, 2, make_backup},   {"dkim", NULL, 1, 2, show_dkim},
+    {"setup", NULL, 1, 1, run_setup},
 };
 
 static const struct verb *find_verb(char **args, size_t n)

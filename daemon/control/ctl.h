@@ -2,6 +2,7 @@
 #define SEALPOST_CTL_H
 /* sealpostctl: ctl.c (options, verbs), connection.c (the control socket), table.c (text and JSON).
  */
+#include "daemon/config.h"
 #include "envelope/error.h"
 
 #include <stdbool.h>
@@ -37,7 +38,6 @@ int setup_run(const struct config *config);
 
 /* verify.c: `audit verify`; the exit status. No files: the appliance's own log, all its files, and
  * its end compared with the key state. */
-struct config;
 int verify_run(const struct config *config, char **files, size_t n, const char *key, bool json);
 
 /* backup.c: the database and the keeper's key into a new folder, while the appliance runs; the exit

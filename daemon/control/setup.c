@@ -1,5 +1,5 @@
-/* `sealpostctl setup`: makes the keys that are missing, prints what belongs into DNS, and says what is
- * left to do. It overwrites nothing. */
+/* `sealpostctl setup`: makes the keys that are missing, prints what belongs into DNS, and says what
+ * is left to do. It overwrites nothing. */
 #include "daemon/control/ctl.h"
 #include "daemon/role.h"
 #include "daemon/supervisor.h"
@@ -40,7 +40,8 @@ static void to_do(struct setup *s, const char *what, const char *detail)
     s->left++;
 }
 
-/* Self-signed where there is none at all: other mail servers take it, clients and browsers do not. */
+/* Self-signed where there is none at all: other mail servers take it, clients and browsers do not.
+ */
 static void make_certificate(struct setup *s)
 {
     const struct config *c = s->config;
@@ -63,13 +64,15 @@ static void make_certificate(struct setup *s)
 
 static void judge_certificate(struct setup *s)
 {
-    FILE *file = s->config->tls_certificate != NULL ? fopen(s->config->tls_certificate, "re") : NULL;
+    FILE *file =
+        s->config->tls_certificate != NULL ? fopen(s->config->tls_certificate, "re") : NULL;
     X509 *cert = file != NULL ? PEM_read_X509(file, NULL, NULL, NULL) : NULL;
     if (file != NULL)
         fclose(file);
     if (cert != NULL && X509_NAME_cmp(X509_get_subject_name(cert), X509_get_issuer_name(cert)) == 0)
-        to_do(s, "the certificate is self-signed: get one from a certification authority (ACME), "
-                 "then systemctl reload sealpost",
+        to_do(s,
+              "the certificate is self-signed: get one from a certification authority (ACME), "
+              "then systemctl reload sealpost",
               "");
     X509_free(cert);
 }
@@ -91,7 +94,8 @@ static void make_dkim_keys(struct setup *s)
         return;
     if (!exists(DKIM_PATH) && dkim_new("rsa", DKIM_PATH) == 0)
         made("a DKIM key", DKIM_PATH);
-    to_do(s, "mail is not signed yet: set [relay] dkim_selector = sp1 and dkim_key = " DKIM_PATH, "");
+    to_do(s, "mail is not signed yet: set [relay] dkim_selector = sp1 and dkim_key = " DKIM_PATH,
+          "");
 }
 
 static void check_users(struct setup *s)
@@ -136,10 +140,11 @@ static void print_records(const struct config *c)
     struct tm tm;
     gmtime_r(&now, &tm);
     strftime(id, sizeof(id), "%Y%m%d%H%M%S", &tm);
-    printf("; the host\n%s.  A  <this machine's address; its reverse name must be %s>\n", c->hostname,
-           c->hostname);
+    printf("; the host\n%s.  A  <this machine's address; its reverse name must be %s>\n",
+           c->hostname, c->hostname);
     if (tlsa_value(c->tls_certificate, tlsa))
-        printf("_25._tcp.%s.  TLSA  %s    ; if the zone is signed; publish anew before the key changes\n",
+        printf("_25._tcp.%s.  TLSA  %s    ; if the zone is signed; publish anew before the key "
+               "changes\n",
                c->hostname, tlsa);
     for (size_t i = 0; i < c->domain.count; i++) {
         const char *d = c->domain.item[i];
@@ -169,8 +174,9 @@ int setup_run(const struct config *config)
     judge_certificate(&s);
     check_users(&s);
     if (access(config->control, F_OK) != 0)
-        to_do(&s, "start it: systemctl enable --now sealpost; then sealpostctl user add ADDRESS, "
-                  "sealpostctl check",
+        to_do(&s,
+              "start it: systemctl enable --now sealpost; then sealpostctl user add ADDRESS, "
+              "sealpostctl check",
               "");
     if (s.left == 0)
         fprintf(stderr, "nothing is left to do\n");
