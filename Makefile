@@ -86,20 +86,21 @@ $(B)/test/sealpostd: $(SEALPOSTD:%.c=$(B)/test/%.o)
 # The link page (page/): what its lock file pins is fetched, bundled, and laid out as C arrays. Nothing
 # that is fetched runs a script of its own while it is installed (page/.npmrc).
 PAGE_NPM := page/package.json page/package-lock.json page/.npmrc
+# Nothing to do, and no network needed, where the same is installed already.
+npm_ci = if test -e $@ && cat $(PAGE_NPM) | cmp -s - $@; then touch $@; else \
+    rm -rf $(@D) && mkdir -p $(@D) && cp $(PAGE_NPM) $(@D)/ && \
+    (cd $(@D) && npm ci $1 --no-progress --loglevel=error >npm.log 2>&1 || { cat npm.log; exit 1; }) && \
+    cat $(PAGE_NPM) >$@; fi
 $(B)/npm/.done: $(PAGE_NPM) | $(B)/.deps-page
 	$(call say,NPM)
-	$(Q)rm -rf $(@D) && mkdir -p $(@D) && cp $(PAGE_NPM) $(@D)/
-	$(Q)cd $(@D) && npm ci --omit=dev --no-progress --loglevel=error >npm.log 2>&1 || { cat npm.log; exit 1; }
-	$(Q)touch $@
+	$(Q)$(call npm_ci,--omit=dev)
 $(B)/gen/page_assets.c: $(wildcard page/*.js page/*.mjs page/*.html page/*.css page/*.svg) $(B)/npm/.done
 	$(call say,PAGE)
 	$(Q)node page/bundle.mjs $(B)
 # The tests' own packages: a browser's driver, axe-core.
 $(B)/npm-dev/.done: $(PAGE_NPM) | $(B)/.deps-browser
 	$(call say,NPM)
-	$(Q)rm -rf $(@D) && mkdir -p $(@D) && cp $(PAGE_NPM) $(@D)/
-	$(Q)cd $(@D) && npm ci --no-progress --loglevel=error >npm.log 2>&1 || { cat npm.log; exit 1; }
-	$(Q)touch $@
+	$(Q)$(call npm_ci)
 # In Node and in Chromium, which meets the page as the real web role serves it.
 browser: $(B)/sealpostd $(B)/npm-dev/.done | $(B)/.deps-browser
 	B=$(abspath $(B)) node --test $(BROWSER) $(wildcard tests/browser/*.test.js)

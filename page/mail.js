@@ -128,7 +128,7 @@ const REMOTE = ['src', 'srcset', 'background', 'poster'];
  */
 export function showHtml(html, frame) {
     const doc = frame.contentDocument, purify = DOMPurify(frame.contentWindow);
-    let blocked = /url\s*\(|@import/i.test(html);
+    let blocked = /(?:url\s*\(|@import)[\s"'(url]*(?:https?:)?\/\//i.test(html); // in styles: for the reader's knowledge alone
     purify.addHook('beforeSanitizeAttributes', (node) => {
         for (const name of REMOTE) {
             const value = node.getAttribute?.(name);

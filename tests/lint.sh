@@ -18,6 +18,9 @@ report "function over 80 lines" "$(find $code tests fuzz bench -name '*.c' -exec
     /^\{/ { s = FNR } /^[a-zA-Z].*\) *\{$/ { s = FNR }
     /^\}/ { if (s && FNR - s > 80) print FILENAME ":" s; s = 0 }' {} \;)"
 report "envelope/ and storage/ never end the process" "$(grep -rnE '\b(exit|_exit|abort)\(' --include='*.c' envelope storage/lmdb*.c)"
+report "markup or code out of text in the page" "$(grep -nE 'innerHTML|outerHTML|insertAdjacentHTML|document\.write|\beval\(|new Function' page/*.js)"
+report "sealed.js is to be read in one go (400 lines)" "$(awk 'END { if (NR > 400) print NR }' page/sealed.js)"
+report "the lock file names a host" "$(grep -nE '"resolved"|registry' page/package-lock.json)"
 if command -v clang-format >/dev/null 2>&1; then
     report "not formatted (clang-format -i)" "$(git ls-files '*.c' '*.h' | xargs clang-format --dry-run 2>&1 | grep -oE '^[^: ]+\.[ch]:' | sort -u)"
 fi
