@@ -54,3 +54,22 @@ def pytest_terminal_summary(terminalreporter):
     skipped = terminalreporter.stats.get("skipped", [])
     if skipped:
         terminalreporter.write_line(f"NOT RUN: {len(skipped)} tests; run as root to run all", red=True)
+
+
+@pytest.fixture(scope="session")
+def world():
+    """Postfix, a name server, hosts of all kinds: what trees of the tests send into. Root's alone."""
+    from world import World
+    w = World()
+    yield w
+    w.stop()
+
+
+@pytest.fixture(scope="session", params=MODES)
+def sending(request, world):
+    """A tree that sends into the world, shared as `tree` is."""
+    from relayed import make_tree
+    t = make_tree(request.param, world).start()
+    yield t
+    assert t.stop() == 0, t.said()
+    t.remove()

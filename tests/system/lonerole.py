@@ -37,9 +37,18 @@ def receive(sock, seconds=60):
     return kind, frame, data[8:]
 
 
+def ended(sock):
+    """The other side has closed: no more frames, now or ever."""
+    try:
+        return receive(sock) is None
+    except ConnectionResetError:
+        return True
+
+
 class LoneRole:
     """edges: the roles that the test stands for. files: what the supervisor would have opened, from
-    FD_EXTRA on (None: it could not). Root starts it under its uid; others cannot start it alone."""
+    FD_EXTRA on (None: it could not), writable ones as (path, flags). Root starts it under its uid; others
+    cannot start it alone."""
 
     def __init__(self, name, config, edges, files=(), wrapper=()):
         self.root = tempfile.mkdtemp(prefix="role-", dir="/var/tmp")
@@ -56,7 +65,8 @@ class LoneRole:
         fds[FD_ROOT] = opened[0]
         for i, path in enumerate(files):
             if path is not None:
-                opened.append(os.open(path, os.O_RDONLY))
+                path, flags = path if isinstance(path, tuple) else (path, os.O_RDONLY)
+                opened.append(os.open(path, flags, 0o600))
                 fds[FD_EXTRA + i] = opened[-1]
 
         def lay_out():

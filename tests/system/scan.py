@@ -18,7 +18,18 @@ def marked_message(size, seed):
     return head + b"".join(lines)
 
 
-def in_memory(pid):
+def needles_in_memory(pid, needles):
+    """Names of those needles ({name: bytes}) that root can read in a process's memory."""
+    there = in_memory(pid, re.compile(b"|".join(re.escape(n) for n in needles.values()), re.S))
+    return {name for name, needle in needles.items() if needle in there}
+
+
+def needles_in_files(needles, *places):
+    there = in_files(*places, pattern=re.compile(b"|".join(re.escape(n) for n in needles.values()), re.S))
+    return {name for name, needle in needles.items() if needle in there}
+
+
+def in_memory(pid, pattern=MARKER):
     """The distinct markers that root can read in a process's memory."""
     found = set()
     with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as mem:
@@ -33,12 +44,12 @@ def in_memory(pid):
                     chunk = mem.read(min(1 << 20, end - at))
                 except (OSError, ValueError):
                     break  # secret memory: EIO
-                found.update(MARKER.findall(chunk))
+                found.update(pattern.findall(chunk))
                 at += max(len(chunk) - 64, 1) if len(chunk) == 1 << 20 else len(chunk) or end
     return found
 
 
-def in_files(*places):
+def in_files(*places, pattern=MARKER):
     found = set()
     for place in places:
         for folder, _, names in os.walk(place):
@@ -46,7 +57,7 @@ def in_files(*places):
                 if not os.path.isfile(os.path.join(folder, name)):
                     continue
                 with open(os.path.join(folder, name), "rb") as f:
-                    found.update(MARKER.findall(f.read()))
+                    found.update(pattern.findall(f.read()))
     return found
 
 
@@ -83,8 +94,7 @@ def table(frame):
 CC_SCAN, CC_PROBE = 0x0702, 0x0703
 
 
-def in_locked_memory(control):
+def in_locked_memory(control, prefix=b"MaRk-"):
     """Markers in the memory that not even root can read: each role of the test build looks itself."""
-    prefix = b"MaRk-"
     rows = table(ask(control, CC_SCAN, struct.pack(">H", len(prefix)) + prefix))
     return sum(int(value) for _, name, value in rows if name == "result")
