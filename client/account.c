@@ -3,6 +3,7 @@
 #include "client/report.h"
 
 #include <jansson.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -55,8 +56,13 @@ enum sp_err account_set(struct account *a, const char *url, const char *address)
 
 enum sp_err account_save(struct state *s, const struct account *a)
 {
+    char hex[2 * KEY_SIZE + 1];
     json_t *j = json_pack("{s:i, s:s, s:s, s:b}", "version", 1, "url", a->url, "address",
                           a->address, "enrolled", a->enrolled);
+    if (a->has_keeper) {
+        sodium_bin2hex(hex, sizeof hex, a->keeper, KEY_SIZE);
+        json_object_set_new(j, "keeper", json_string(hex));
+    }
     char *text = j != NULL ? json_dumps(j, JSON_INDENT(2)) : NULL;
     json_decref(j);
     if (text == NULL)
@@ -64,6 +70,20 @@ enum sp_err account_save(struct state *s, const struct account *a)
     enum sp_err err = state_write(s, ACCOUNT_NAME, text, strlen(text));
     free(text);
     return err;
+}
+
+/* Not there in accounts made by earlier versions, and until it was seen. */
+static enum sp_err get_keeper(struct account *a, const json_t *v)
+{
+    const char *hex = json_string_value(v);
+    size_t n = 0;
+    if (v == NULL)
+        return SP_OK;
+    if (hex == NULL || sodium_hex2bin(a->keeper, KEY_SIZE, hex, strlen(hex), NULL, &n, NULL) != 0 ||
+        n != KEY_SIZE)
+        return SP_ERR_FORMAT;
+    a->has_keeper = true;
+    return SP_OK;
 }
 
 enum sp_err account_load(struct state *s, struct account *a)
@@ -84,6 +104,8 @@ enum sp_err account_load(struct state *s, struct account *a)
     else
         err = account_set(a, url, address);
     a->enrolled = enrolled != 0;
+    if (err == SP_OK && (err = get_keeper(a, json_object_get(j, "keeper"))) != SP_OK)
+        report_fail(err, "%s/%s: keeper", state_path(s), ACCOUNT_NAME);
     json_decref(j);
     free(bytes);
     return err;

@@ -2,6 +2,7 @@
 #define SEALPOST_CLIENT_ACCOUNT_H
 /* Where this user is enrolled: account.json, public data. */
 #include "client/state.h"
+#include "envelope/keys.h"
 
 #include <stdbool.h>
 
@@ -11,7 +12,9 @@
 struct account {
     char url[ACCOUNT_MAX_URL + 1]; /* https, without a trailing slash */
     char address[ACCOUNT_MAX_ADDRESS + 1];
-    bool enrolled; /* false: asked for, the answer never came */
+    bool enrolled;   /* false: asked for, the answer never came */
+    bool has_keeper; /* the appliance's public key for secrets was seen, and is this: */
+    uint8_t keeper[KEY_SIZE];
 };
 
 /* Checks and copies what the user typed; says what is wrong with it. */

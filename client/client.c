@@ -99,6 +99,32 @@ enum sp_err client_own_chain(struct client *c)
     return s.changed ? keyfile_save(c->state, c->keys) : SP_OK;
 }
 
+enum sp_err client_keeper(struct client *c)
+{
+    uint8_t pk[KEY_SIZE];
+    struct account *a = &c->account;
+    enum sp_err err = server_keeper(c->server, pk);
+    if (err != SP_OK)
+        return err;
+    if (a->has_keeper && memcmp(a->keeper, pk, KEY_SIZE) != 0)
+        return report_plain(
+            SP_ERR_AUTH,
+            "the appliance's key for secrets (keeper key) is not the one seen before. Either it "
+            "was "
+            "set up anew, or somebody stands between who would read what you send to recipients "
+            "outside. Ask the postmaster over another way; if it was set up anew, remove "
+            "\"keeper\" "
+            "from %s/account.json",
+            state_path(c->state));
+    if (a->has_keeper)
+        return SP_OK;
+    memcpy(a->keeper, pk, KEY_SIZE);
+    a->has_keeper = true;
+    if (a->enrolled)
+        report_note("the appliance's key for secrets is remembered from now on");
+    return account_save(c->state, a);
+}
+
 enum sp_err client_each_mail(struct client *c, uint64_t after,
                              enum sp_err (*each)(void *ctx, const struct mail *m), void *ctx)
 {

@@ -73,6 +73,10 @@ void client_close(struct client *c, enum sp_err result);
  * seeds by it. */
 enum sp_err client_own_chain(struct client *c);
 
+/* The appliance's public key for secrets, as it was when it was first seen: another one is refused.
+ * SP_ERR_NOT_FOUND without a word: it has none. */
+enum sp_err client_keeper(struct client *c);
+
 /* All messages, oldest first: each(ctx, mail), whose failure ends it. */
 enum sp_err client_each_mail(struct client *c, uint64_t after,
                              enum sp_err (*each)(void *ctx, const struct mail *m), void *ctx);
@@ -91,5 +95,10 @@ enum sp_err cmd_fingerprint(struct client *c);
 bool cmd_fingerprint_check(const struct args *a);
 enum sp_err cmd_delete(struct client *c);
 enum sp_err cmd_open(struct client *c);
+enum sp_err cmd_send(struct client *c);
+bool cmd_send_check(const struct args *a);
+enum sp_err cmd_outbox(struct client *c);
+enum sp_err cmd_status(struct client *c);
+enum sp_err cmd_revoke(struct client *c);
 
 #endif

@@ -180,6 +180,9 @@ enum sp_err cmd_enroll(struct client *c)
         err = ask_server(c, again);
     if (err != SP_OK)
         return err;
+    err = client_keeper(c);
+    if (err != SP_OK && err != SP_ERR_NOT_FOUND)
+        return err;
     c->account.enrolled = true;
     err = account_save(c->state, &c->account);
     /* Fetching the chain compares the server's root with ours, and settles generation 1. */

@@ -45,6 +45,55 @@ const struct command client_commands[] = {
      .max_words = 1,
      .need = NEED_SERVER,
      .run = cmd_sync},
+    {.name = "send",
+     .words = "[-t] [-i] [-f FROM] [RECIPIENT...]",
+     .help = "Send the message on standard input",
+     .more =
+         "Users of the appliance get it end-to-end encrypted and signed. For recipients outside "
+         "the "
+         "appliance\nis given a key to this one mail; that is said before it is sent. Missing "
+         "Date, "
+         "From and Message-ID\nare added, Bcc is taken out. Prints the message id.\n\n"
+         "  -t            take recipients from To, Cc and Bcc, too\n"
+         "  -i            a line with a lone dot does not end the message\n"
+         "  -f FROM       the envelope's sender: you, or an alias that leads to you\n"
+         "Other flags of sendmail (-oX, -bm, -F, -N, -R, -V, -B, -v, -n) are taken and ignored.\n"
+         "As a mail program's sendmail: 'sealpost send', or a link to it by the name sendmail.\n\n"
+         "When the connection breaks the message is kept, encrypted: 'sealpost outbox' shows it.\n",
+     .max_words = 1000,
+     .options = OPT_JSON | OPT_LINK | OPT_EXPIRES | OPT_RESUME | OPT_DROP,
+     .need = NEED_SERVER,
+     .run = cmd_send,
+     .flags = "tif:r:o:b:B:F:N:R:V:vn",
+     .check = cmd_send_check},
+    {.name = "status",
+     .words = "ID",
+     .help = "Show what became of a message that you sent",
+     .more =
+         "Per recipient: user, relay (outside) or link; its state, since when, the next try, and "
+         "the last\nanswer of the other server. The recipients are compared with the list that you "
+         "signed.\n" ANY_ID,
+     .min_words = 1,
+     .max_words = 1,
+     .options = OPT_JSON,
+     .need = NEED_SERVER,
+     .run = cmd_status},
+    {.name = "revoke",
+     .words = "ID [RECIPIENT]",
+     .help = "Stop what was not sent yet, and end links",
+     .more = "What another server has taken cannot be taken back.\n" ANY_ID,
+     .min_words = 1,
+     .max_words = 2,
+     .need = NEED_SERVER,
+     .run = cmd_revoke},
+    {.name = "outbox",
+     .words = "",
+     .help = "List messages whose sending is unfinished",
+     .more =
+         "'sealpost send --resume' goes on with them, 'sealpost send --drop ID' gives one up.\n",
+     .options = OPT_JSON,
+     .need = NEED_KEYS,
+     .run = cmd_outbox},
     {.name = "open",
      .words = "LINK",
      .help = "Open a link without a browser, or an account",

@@ -1,6 +1,7 @@
 /* docs/api.md from the client's side. The server is not trusted: what it sends is bounded, its JSON
  * is checked field by field, and keys and messages are verified by others. */
 #include "client/server.h"
+#include "client/server_calls.h"
 #include "client/mailpage.h"
 #include "client/report.h"
 #include "envelope/link.h"
@@ -32,17 +33,11 @@ struct server {
     struct http *http;
     struct session *session; /* locked memory */
     struct http_reply reply;
-    bool said; /* why the last call failed has been reported */
+    bool said;  /* why the last call failed has been reported */
+    bool login; /* it was the login that failed */
 };
 
-/* A bounded answer in memory. */
-struct gather {
-    uint8_t *bytes;
-    size_t len;
-    size_t max;
-};
-
-static enum sp_err gather_sink(void *ctx, const uint8_t *bytes, size_t len)
+enum sp_err server_gather(void *ctx, const uint8_t *bytes, size_t len)
 {
     struct gather *g = ctx;
     if (len > g->max - g->len)
@@ -107,6 +102,7 @@ static const struct {
     {413, SP_ERR_LIMIT},
     {416, SP_ERR_LIMIT},
     {422, SP_ERR_FORMAT},
+    {429, SP_ERR_LIMIT},
     {507, SP_ERR_NO_SPACE},
 };
 
@@ -122,7 +118,7 @@ static enum sp_err status_result(long status)
 /* One request; nothing is said. SP_OK: a 2xx that is whole. */
 static enum sp_err call(struct server *s, const struct http_request *rq, http_sink sink, void *ctx)
 {
-    s->said = false;
+    s->said = s->login = false;
     enum sp_err err = http_do(s->http, rq, sink, ctx, &s->reply);
     return err == SP_OK ? status_result(s->reply.status) : err;
 }
@@ -133,6 +129,8 @@ enum sp_err server_refuse(struct server *s, enum sp_err err, const char *what)
     if (s->said)
         return err;
     s->said = true;
+    if (s->login)
+        what = "login";
     if (err == SP_ERR_AUTH)
         report_plain(err,
                      "%s: %s's certificate does not verify (%s); --ca FILE trusts a private CA",
@@ -153,12 +151,22 @@ bool server_refused(const struct server *s)
     return s->reply.status >= 400 && s->reply.status <= 499;
 }
 
+long server_answer(const struct server *s)
+{
+    return s->login ? 0 : s->reply.status;
+}
+
+enum sp_err server_call_open(struct server *s, const struct http_request *rq, struct gather *g)
+{
+    return call(s, rq, server_gather, g);
+}
+
 /* An answer of exactly len bytes. */
 static enum sp_err call_fixed(struct server *s, const struct http_request *rq, uint8_t *out,
                               size_t len)
 {
     struct gather g = {.max = len};
-    enum sp_err err = call(s, rq, gather_sink, &g);
+    enum sp_err err = call(s, rq, server_gather, &g);
     if (err == SP_OK && g.len != len)
         err = SP_ERR_FORMAT;
     if (err == SP_OK)
@@ -210,23 +218,26 @@ enum sp_err server_login(struct server *s)
     return err;
 }
 
-/* A request that needs the session. A token that ran out meanwhile is renewed once. */
-static enum sp_err call_session(struct server *s, struct http_request *rq, http_sink sink,
-                                void *ctx, const char *what)
+enum sp_err server_call(struct server *s, struct http_request *rq, http_sink sink, void *ctx,
+                        const char *what)
 {
+    enum sp_err err = SP_OK;
     for (int fresh = 0;; fresh = 1) {
         if (!s->session->open) {
-            enum sp_err err = server_login(s);
-            if (err != SP_OK)
-                return server_refuse(s, err, "login");
+            err = server_login(s);
+            s->login = err != SP_OK;
             fresh = 1;
         }
+        if (err != SP_OK)
+            break;
         rq->session = s->session->token;
-        enum sp_err err = call(s, rq, sink, ctx);
+        err = call(s, rq, sink, ctx);
         if (s->reply.status != 401 || fresh)
-            return err == SP_OK || what == NULL ? err : server_refuse(s, err, what);
+            break;
         s->session->open = false;
+        err = SP_OK;
     }
+    return err == SP_OK || what == NULL ? err : server_refuse(s, err, what);
 }
 
 enum sp_err server_check_url(struct server *s)
@@ -234,7 +245,7 @@ enum sp_err server_check_url(struct server *s)
     const struct http_request rq = {.method = "GET", .path = "/v1/info"};
     struct gather g = {.max = MAX_JSON};
     struct account named;
-    enum sp_err err = call(s, &rq, gather_sink, &g);
+    enum sp_err err = call(s, &rq, server_gather, &g);
     if (err != SP_OK) {
         free(g.bytes);
         return server_refuse(s, err, "asking the server who it is");
@@ -291,7 +302,7 @@ static enum sp_err get_sigchain(struct server *s, const char *path, uint8_t user
     struct http_request rq = {.method = "GET", .path = path};
     *wires = NULL;
     *len = 0;
-    enum sp_err err = call_session(s, &rq, gather_sink, &g, NULL);
+    enum sp_err err = server_call(s, &rq, server_gather, &g, NULL);
     if (err == SP_OK && g.len < ID_SIZE)
         err = SP_ERR_FORMAT;
     if (err != SP_OK) {
@@ -342,7 +353,7 @@ enum sp_err server_append(struct server *s, const uint8_t *wire, size_t len)
 {
     struct http_request rq = {
         .method = "POST", .path = "/v1/sigchain", .body = wire, .body_len = len};
-    enum sp_err err = call_session(s, &rq, NULL, NULL, NULL);
+    enum sp_err err = server_call(s, &rq, NULL, NULL, NULL);
     if (err == SP_ERR_EXISTS)
         return report_plain(err,
                             "another device changed your sigchain at the same time: try again");
@@ -357,7 +368,7 @@ enum sp_err server_message(struct server *s, const char id[ID_HEX + 1], uint8_t 
     *len = 0;
     snprintf(path, sizeof path, "/v1/message/%s", id);
     struct http_request rq = {.method = "GET", .path = path};
-    enum sp_err err = call_session(s, &rq, gather_sink, &g, NULL);
+    enum sp_err err = server_call(s, &rq, server_gather, &g, NULL);
     if (err != SP_OK) {
         free(g.bytes);
         if (err == SP_ERR_NOT_FOUND)
@@ -375,7 +386,7 @@ enum sp_err server_piece(struct server *s, const char id[ID_HEX + 1], uint32_t p
     char path[96];
     snprintf(path, sizeof path, "/v1/message/%s/piece/%" PRIu32, id, piece);
     struct http_request rq = {.method = "GET", .path = path, .from = from};
-    return call_session(s, &rq, sink, ctx, NULL);
+    return server_call(s, &rq, sink, ctx, NULL);
 }
 
 enum sp_err server_delete(struct server *s, const char id[ID_HEX + 1])
@@ -383,7 +394,7 @@ enum sp_err server_delete(struct server *s, const char id[ID_HEX + 1])
     char path[64];
     snprintf(path, sizeof path, "/v1/message/%s", id);
     struct http_request rq = {.method = "DELETE", .path = path};
-    return call_session(s, &rq, NULL, NULL, "delete");
+    return server_call(s, &rq, NULL, NULL, "delete");
 }
 
 enum sp_err server_mailbox(struct server *s, uint64_t after, struct mail page[MAIL_PAGE],
@@ -395,7 +406,7 @@ enum sp_err server_mailbox(struct server *s, uint64_t after, struct mail page[MA
     *more = false;
     snprintf(path, sizeof path, "/v1/mailbox?after=%" PRIu64 "&limit=%u", after, MAIL_PAGE);
     struct http_request rq = {.method = "GET", .path = path};
-    enum sp_err err = call_session(s, &rq, gather_sink, &g, "asking for the mailbox");
+    enum sp_err err = server_call(s, &rq, server_gather, &g, "asking for the mailbox");
     if (err == SP_OK && mailpage_read(g.bytes, g.len, after, page, n, more) != SP_OK)
         err = report_plain(SP_ERR_FORMAT, "the server's list of messages is malformed");
     free(g.bytes);

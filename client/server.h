@@ -15,6 +15,7 @@
 #include <stdint.h>
 
 struct server;
+struct json_t;
 
 /* account and keys are borrowed. */
 enum sp_err server_open(const struct account *account, const struct keyring *keys, const char *ca,
@@ -31,6 +32,9 @@ enum sp_err server_check_url(struct server *s);
 /* The last request was answered with a clear no (4xx): it has not happened. After any other failure
  * it may have. */
 bool server_refused(const struct server *s);
+
+/* The HTTP status of the last answer; 0: none came, or it was to a login. */
+long server_answer(const struct server *s);
 
 /* Also checks that the server enrolled the root's user id. */
 enum sp_err server_enroll(struct server *s, const char *code, const uint8_t *root, size_t root_len);
@@ -58,5 +62,40 @@ enum sp_err server_message(struct server *s, const char id[ID_HEX + 1], uint8_t 
 enum sp_err server_piece(struct server *s, const char id[ID_HEX + 1], uint32_t piece, uint64_t from,
                          http_sink sink, void *ctx);
 enum sp_err server_delete(struct server *s, const char id[ID_HEX + 1]);
+
+/* Sending (client/server_send.c). What "says nothing" returns SP_ERR_PEER when trying again may
+ * help; server_refuse tells why it failed. */
+
+/* The appliance's public key for secrets (FORMAT.md section 7). SP_ERR_NOT_FOUND without a word. */
+enum sp_err server_keeper(struct server *s, uint8_t pk[KEY_SIZE]);
+
+#define RESOLVE_MAX 256u /* users that one address may reach */
+/* Who gets mail for an address; *ours false: nobody here, it is outside. SP_ERR_NOT_FOUND without a
+ * word: the domain is the appliance's, but there is nobody. */
+enum sp_err server_resolve(struct server *s, const char *address, bool *ours,
+                           uint8_t users[RESOLVE_MAX][ID_SIZE], size_t *n);
+
+#define UPLOAD_FORM UINT32_MAX     /* in place of a piece's number */
+#define UPLOAD_PART (256u * 1024u) /* bytes of one server_upload_put */
+/* All these say nothing. */
+enum sp_err server_upload_begin(struct server *s, const uint64_t *length, uint32_t n,
+                                uint8_t id[ID_SIZE]);
+/* Bytes that are there, of each of the n pieces and of the form. */
+enum sp_err server_upload_state(struct server *s, const uint8_t id[ID_SIZE], uint32_t n,
+                                uint64_t *there, uint64_t *form);
+enum sp_err server_upload_put(struct server *s, const uint8_t id[ID_SIZE], uint32_t piece,
+                              uint64_t offset, const void *bytes, size_t len);
+enum sp_err server_upload_drop(struct server *s, const uint8_t id[ID_SIZE]);
+enum sp_err server_upload_send(struct server *s, const uint8_t id[ID_SIZE],
+                               uint8_t message_id[ID_SIZE]);
+/* The server's JSON about a message that this user sent, json_decref()ed by the caller, not looked
+ * into. Says nothing. */
+enum sp_err server_sent_status(struct server *s, const char id[ID_HEX + 1], struct json_t **out);
+/* Its sent copy, free()d by the caller. SP_ERR_NOT_FOUND without a word. */
+enum sp_err server_sent_copy(struct server *s, const char id[ID_HEX + 1], uint8_t **out,
+                             size_t *len);
+/* address "": all recipients. *n: so many were concerned. */
+enum sp_err server_revoke(struct server *s, const char id[ID_HEX + 1], const char *address,
+                          uint64_t *n);
 
 #endif

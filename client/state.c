@@ -70,6 +70,20 @@ static enum sp_err take_lock(struct state *s)
                         "another sealpost is at work in %s: try again when it is done", s->path);
 }
 
+void state_unlock(struct state *s)
+{
+    flock(s->lock, LOCK_UN);
+}
+
+enum sp_err state_lock(struct state *s)
+{
+    while (flock(s->lock, LOCK_EX) != 0) {
+        if (errno != EINTR)
+            return report_fail(SP_ERR_SYSTEM, "%s/lock", s->path);
+    }
+    return SP_OK;
+}
+
 enum sp_err state_open(bool create, struct state **out)
 {
     *out = NULL;
@@ -198,6 +212,16 @@ enum sp_err state_write(struct state *s, const char *name, const void *bytes, si
         unlinkat(s->dir, temp, 0);
     }
     return err;
+}
+
+enum sp_err state_file(struct state *s, const char *name, bool create, int *fd)
+{
+    enum sp_err err = create ? make_folder(s, name) : SP_OK;
+    *fd = err != SP_OK
+              ? -1
+              : openat(s->dir, name,
+                       O_RDWR | O_CLOEXEC | O_NOFOLLOW | (create ? O_CREAT | O_EXCL : 0), 0600);
+    return *fd >= 0 ? SP_OK : report_fail(SP_ERR_SYSTEM, "%s/%s", s->path, name);
 }
 
 enum sp_err state_remove(struct state *s, const char *name)

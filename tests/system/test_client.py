@@ -276,6 +276,7 @@ class Liar(socketserver.ThreadingTCPServer):
         self.tls.load_cert_chain(cert, key)
         self.ca = cert
         self.lie = lambda method, path, status, body: (status, body)
+        self.local = lambda method, path, body: None  # or (status, body): the tree is not asked
         self.cut = None  # (path pattern, bytes, times): close the connection after so many
         self.ranges = []
         super().__init__(("127.0.0.1", 0), LiarHandler)
@@ -309,12 +310,8 @@ class LiarHandler(socketserver.StreamRequestHandler):
         body = stream.read(int(headers.get("Content-Length") or 0))
         if headers.get("Range"):
             server.ranges.append(headers["Range"])
-        upstream = http.client.HTTPSConnection(server.target.hostname, server.target.port,
-                                               context=server.upstream)
-        upstream.request(method, path, body, {k: v for k, v in headers.items() if k in (
-            "Authorization", "Range", "Content-Type")})
-        got = upstream.getresponse()
-        status, out = server.lie(method, path, got.status, got.read())
+        status, out = server.local(method, path, body) or self.ask(method, path, headers, body)
+        status, out = server.lie(method, path, status, out)
         length = b"" if status == 204 else b"Content-Length: %d\r\n" % len(out)
         tls.sendall(b"HTTP/1.1 %d x\r\n%s\r\n" % (status, length))
         cut = server.cut
@@ -325,6 +322,15 @@ class LiarHandler(socketserver.StreamRequestHandler):
             return False
         tls.sendall(out)
         return True
+
+    def ask(self, method, path, headers, body):
+        server = self.server
+        upstream = http.client.HTTPSConnection(server.target.hostname, server.target.port,
+                                               context=server.upstream)
+        upstream.request(method, path, body, {k: v for k, v in headers.items() if k in (
+            "Authorization", "Range", "Content-Type")})
+        got = upstream.getresponse()
+        return got.status, got.read()
 
 
 @pytest.fixture
