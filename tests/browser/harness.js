@@ -26,29 +26,41 @@ export function deposit(mail, options = {}) {
     return { ...sealed, url: world.front.add(sealed) };
 }
 
+const contexts = new Map(); // by their options, so that the page's files come out of the cache
+
+async function contextFor(options, isPlain) {
+    const key = isPlain ? JSON.stringify(options) : null;
+    if (!contexts.has(key)) {
+        const context = await world.browser.newContext({
+            ignoreHTTPSErrors: true, locale: 'en-GB', viewport: { width: 1000, height: 800 }, ...options,
+        });
+        if (!isPlain) return context;
+        contexts.set(key, context);
+    }
+    return contexts.get(key);
+}
+
 /**
- * A page in a context of its own. page.trouble: console errors and exceptions; page.asked: every request
+ * A page, in a context of its own where scripts or a picker make it special. page.trouble: console errors and exceptions; page.asked: every request
  * of the browser, whatever it was for. picker: whether the browser has showSaveFilePicker, which a test
  * cannot operate: it is given files of the origin's private file system then, which have the same streams.
  */
 export async function visit(url, { picker = false, script, ...options } = {}) {
-    const context = await world.browser.newContext({
-        ignoreHTTPSErrors: true, locale: 'en-GB', viewport: { width: 1000, height: 800 }, ...options,
-    });
-    await context.addInitScript((has) => {
+    const context = await contextFor(options, !picker && !script);
+    const page = await context.newPage();
+    await page.addInitScript((has) => {
         if (!has) delete window.showSaveFilePicker;
         else window.showSaveFilePicker = async ({ suggestedName }) => {
             window.picked = suggestedName;
             return (await navigator.storage.getDirectory()).getFileHandle('saved', { create: true });
         };
     }, picker);
-    if (script) await context.addInitScript(script);
-    const page = await context.newPage();
+    if (script) await page.addInitScript(script);
     page.trouble = [];
     page.asked = [];
     page.on('console', (m) => ['error', 'warning'].includes(m.type()) && page.trouble.push(m.text()));
     page.on('pageerror', (e) => page.trouble.push(String(e)));
-    context.on('request', (r) => page.asked.push(r.url()));
+    page.on('request', (r) => page.asked.push(r.url()));
     world.front.log.length = 0;
     await page.goto(url);
     return page;
@@ -74,4 +86,7 @@ export async function failure(url, options) {
     return [await page.textContent('#failed-title'), await page.textContent('#failed-text'), page];
 }
 
-export const done = (page) => page.context().close();
+export async function done(page) {
+    await page.context().setOffline(false);
+    await page.close();
+}
