@@ -193,8 +193,9 @@ enum {
 /* relay (parent) <-> store */
 enum {
     SR_WANT = 0x0a00, /* u32 n: this many more jobs may be sent (replaces the number before) */
-    SR_ENDED,         /* u64 lease, u32 signal (0: it ended by itself): its process is reaped. What
-                         it gave no result for is tried again */
+    SR_ENDED,         /* u64 lease, u32 signal (0: it ended by itself; SIGTERM: the relay is ending,
+                         and this counts as no attempt): its process is reaped. What it gave no
+                         result for is tried again */
     SR_JOB = 0x0a80,  /* u64 lease */
 };
 

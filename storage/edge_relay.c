@@ -5,6 +5,7 @@
 #include "daemon/messages.h"
 
 #include <event2/event.h>
+#include <signal.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
@@ -173,7 +174,7 @@ void lease_end_if_over(struct store_role *r, struct lease *l)
     struct store_job job;
     if (!l->ended || l->delivery != NULL)
         return; /* what it sent before it died is read first */
-    if (!l->settled && job_settle(r, l) == SP_OK && l->job.crashes >= CRASHES_END)
+    if (!l->settled && !l->stopped && job_settle(r, l) == SP_OK && l->job.crashes >= CRASHES_END)
         fail_here(r, l);
     uint64_t next = now_ms() + 60000; /* if the database took nothing */
     enum sp_err flushed = group_flush(r);
@@ -207,10 +208,12 @@ static enum sp_err on_ended(void *ctx, struct ipc_peer *peer, struct ipc_frame *
     struct store_role *r = ctx;
     (void)peer;
     struct lease *l = lease_find(r, wire_get_u64(&frame->body));
-    (void)wire_get_u32(&frame->body); /* a signal and an end without a word are the same here */
+    uint32_t sig =
+        wire_get_u32(&frame->body); /* any other, and an end without a word, are the same */
     if (l == NULL || frame->body.bad || l->ended)
         return SP_ERR_FORMAT;
     l->ended = true;
+    l->stopped = sig == SIGTERM;
     lease_end_if_over(r, l);
     return SP_OK;
 }

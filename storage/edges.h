@@ -84,6 +84,7 @@ struct lease {
     bool reported[STORE_JOB_RECIPIENTS];
     size_t n_reported;
     bool ended;   /* its process is dead */
+    bool stopped; /* since the relay is ending: no attempt of the job's */
     bool settled; /* the job's row says what comes next */
     enum queue_seen seen;
     struct delivery *delivery; /* whose channel is open; NULL */

@@ -205,13 +205,20 @@ static void report_end(struct deliveries *d, const struct delivery_place *p, int
     }
 }
 
+/* Who was told to end, or killed when the grace was over, has not failed. */
+static uint32_t end_signal(const struct deliveries *d, int status)
+{
+    uint32_t sig = WIFSIGNALED(status) ? (uint32_t)WTERMSIG(status) : 0;
+    return d->ending && !forked_is_crash((int)sig) ? SIGTERM : sig;
+}
+
 static void bury(struct deliveries *d, struct delivery_place *p, int status)
 {
     report_end(d, p, status);
     event_del(p->deadline);
     for (size_t i = 0; i < N_PEERS; i++)
         tell_gone(d, peers[i], p->id);
-    tell_ended(d, p->lease, WIFSIGNALED(status) ? (uint32_t)WTERMSIG(status) : 0);
+    tell_ended(d, p->lease, end_signal(d, status));
     p->pid = 0;
     d->n_running--;
 }

@@ -259,6 +259,25 @@ static void test_crashes(void **state)
     assert_int_equal(number(t, "queue"), 0);
 }
 
+/* A tree that is stopped ten times has not tried ten times. */
+static void test_stopped(void **state)
+{
+    struct tree *t = *state;
+    struct client ann;
+    struct lent d;
+    begin(t, &ann);
+    struct letter l = {.mark = 1, .from = &ann, .outside = {OUT_A}};
+    send_outside(t, &l, 3, 1);
+    for (unsigned i = 0; i < 10; i++) {
+        want(t, 1);
+        deliver(t, &d);
+        assert_int_equal(d.attempt, 1);
+        assert_int_equal(d.kind, BOX_RELAY);
+        finish(t, &d, SIGTERM);
+    }
+    expect_states(t, &l, "100");
+}
+
 /* --- reports --- */
 
 /* A report of so many bytes; claims: what its envelope says. */
@@ -506,9 +525,9 @@ static void test_user_removed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_delivery),  T(test_revoke_one), T(test_cuts),           T(test_not_sent),
-        T(test_crashes),   T(test_report),     T(test_report_dropped), T(test_bad_deliveries),
-        T(test_bad_relay), T(test_operators),  T(test_user_removed),
+        T(test_delivery),       T(test_revoke_one), T(test_cuts),      T(test_not_sent),
+        T(test_crashes),        T(test_stopped),    T(test_report),    T(test_report_dropped),
+        T(test_bad_deliveries), T(test_bad_relay),  T(test_operators), T(test_user_removed),
     };
     if (sodium_init() < 0)
         return 1;
