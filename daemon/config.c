@@ -360,30 +360,6 @@ done:
     return err;
 }
 
-struct unused_report {
-    FILE *out;
-    size_t count;
-};
-
-static int on_unused(void *arg, const char *section, const char *name, const char *value)
-{
-    struct unused_report *report = arg;
-    const struct key *k = find_key(section, name);
-    (void)value;
-    if (k != NULL && k->roles == UNUSED) {
-        fprintf(report->out, "[%s] %s: accepted, not used by this version\n", section, name);
-        report->count++;
-    }
-    return 1;
-}
-
-size_t config_unused(const char *path, FILE *out)
-{
-    struct unused_report report = {.out = out};
-    ini_parse(path, on_unused, &report);
-    return report.count;
-}
-
 static size_t format_value(const struct config *c, const struct key *k, size_t item, char *buf,
                            size_t cap)
 {
@@ -420,7 +396,7 @@ enum sp_err config_slice(const struct config *config, unsigned role_bit, char *b
 {
     *len = 0;
     for (size_t i = 0; i < config_key_count; i++) {
-        if (config_keys[i].roles == UNUSED || !(config_keys[i].roles & role_bit))
+        if (!(config_keys[i].roles & role_bit))
             continue;
         for (size_t item = 0; item < count_values(config, &config_keys[i]); item++) {
             size_t n = format_value(config, &config_keys[i], item, buf + *len, cap - *len);

@@ -81,8 +81,6 @@ enum sp_err config_read(const char *path, bool user_mode, FILE *errors, struct c
 struct addrinfo *config_address(const char *text);
 /* The port of a "HOST:PORT" whose host may be a name; 0: there is none. */
 uint16_t config_port(const char *text);
-/* Names the keys that are set but not used by this version, one a line. */
-size_t config_unused(const char *path, FILE *out);
 /* The slice of one role as "section.key=value" lines into buf; SP_ERR_LIMIT if it does not fit. */
 enum sp_err config_slice(const struct config *config, unsigned role_bit, char *buf, size_t cap,
                          size_t *len);

@@ -8,7 +8,6 @@
 enum type { TEXT, LIST, SIZE, COUNT, DURATION, WORD };
 
 #define CONTROL_ONLY 0u /* the supervisor and sealpostctl alone */
-#define UNUSED       (1u << 31)
 
 struct key {
     const char *section, *name;

@@ -129,7 +129,6 @@ static int check_config(const char *path, bool user_mode)
         return 1;
     int status = check_files(config) == SP_OK ? 0 : 1;
     config_free(config);
-    config_unused(path, stdout);
     if (status == 0)
         printf("%s: no errors\n", path);
     return status;

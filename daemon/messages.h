@@ -131,6 +131,12 @@ enum {
     SW_DELIVERY_STATUS, /* token[32], message_id[16] */
     SW_REVOKE, /* token[32], message_id[16], b16 address (empty: all): what was not sent yet is not
                   sent any more, links end */
+    /* Links, without a session. client: its address, for the audit log */
+    SW_LINK_PAGE,     /* link_id[16], b16 client */
+    SW_LINK_ENVELOPE, /* link_id[16], gate[32], b16 client, u32 offset */
+    SW_LINK_PIECE,    /* link_id[16], gate[32], b16 client, u16 piece, u64 offset, u32 bytes
+                         (1..PART_MAX), u8 first (0: this request has been served blocks before) */
+    SW_LINK_EXPOSED,  /* link_id[16], b16 client: the secret came in the path */
     /* replies: type | 0x80 */
     SW_CHALLENGE_REPLY = 0x0680, /* status, challenge[32] */
     SW_LOGIN_REPLY,              /* status, token[32], u32 seconds it lasts */
@@ -164,6 +170,11 @@ enum {
                                  u64 expires_ms, u32 visits, u64 opened_ms (these three: links, else
                                  0) */
     SW_REVOKE_REPLY,          /* status, u16 recipients concerned */
+    SW_LINK_PAGE_REPLY,       /* status (NOT_FOUND: unknown, expired or revoked) */
+    SW_LINK_ENVELOPE_REPLY,   /* status (NOT_FOUND; AUTH: the gate is wrong), u64 expires_ms, b16
+                                 sender, u32 total, then bytes of (b32 envelope, b32 box) */
+    SW_LINK_PIECE_REPLY,      /* status (as before), u64 total ciphertext bytes, b32 bytes */
+    SW_LINK_EXPOSED_REPLY,    /* status */
 };
 
 /* store <-> keeper. A slot is a place in the slots file; wrapped bytes open with that slot's key
@@ -220,7 +231,8 @@ enum {
                               give_up_ms (after it a delay is a failure), u32 attempt, b16
                               mail_from, b16 destination (domain), user_id[16], u32 generation,
                               puk_pk[32] (the sender's, for a report), u64 expires_ms (links; else
-                              0), b16 subject (links; kind 0: why, for people; else empty), u16 n, n
+                              0), b16 subject (links; kind 0: why, for people; else empty),
+                              digest[32] (of a link's box; kind 3 alone), u16 n, n
                               times: b16 address of the sender's own; u16 n, n times: u16
                               index, b16 recipient address */
     SD_ENVELOPE_REPLY, /* status, u32 total, then bytes of (b32 envelope, b32 box) from offset */

@@ -4,6 +4,7 @@
 #include "daemon/ipc.h"
 #include "daemon/messages.h"
 #include "daemon/relay/edge.h"
+#include "envelope/envelope.h"
 
 #include <string.h>
 #include <strings.h>
@@ -36,8 +37,10 @@ enum sp_err job_decode(const uint8_t *bytes, size_t len, struct job *job)
     wire_get_copy(&in, job->user_id, ID_SIZE);
     job->generation = wire_get_u32(&in);
     wire_get_copy(&in, job->puk_pk, KEY_SIZE);
-    wire_get_u64(&in); /* a link's expiry */
+    job->expires_ms = wire_get_u64(&in);
     edge_get_text(&in, job->subject, sizeof(job->subject));
+    if (job->kind == BOX_PASSWORD)
+        wire_get_copy(&in, job->digest, HASH_SIZE);
     job->n_own = wire_get_u16(&in);
     if (job->n_own > JOB_OWN)
         wire_in_fail(&in);

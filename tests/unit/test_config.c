@@ -317,20 +317,6 @@ static void no_file(void **state)
     free(text);
 }
 
-static void names_unused(void **state)
-{
-    size_t len;
-    char *text = NULL;
-    (void)state;
-    assert_int_equal(read_text(whole, false), SP_OK);
-    FILE *out = open_memstream(&text, &len);
-    assert_int_equal(config_unused(path, out), 1);
-    fclose(out);
-    assert_non_null(strstr(text, "[web] max_expiry: accepted, not used"));
-    assert_null(strstr(text, "[smtp]"));
-    free(text);
-}
-
 /* --- slices --- */
 
 static char slice[8192];
@@ -386,15 +372,15 @@ static void slices_hold_no_more(void **state)
                        "smtp.max_transactions"},
         [ROLE_SEALER] = {"smtp.max_message", "smtp.max_recipients", "smtp.max_sessions",
                          "memory.lock"},
-        [ROLE_STORE] = {"appliance.domain", "appliance.code_expiry", "web.url", "storage.map_size",
-                        "smtp.max_message", "web.send_recipients", "web.send_messages_per_day",
-                        "web.send_bytes_per_day", "relay.mode", "relay.deliveries",
-                        "relay.per_destination", "relay.retry_for"},
+        [ROLE_STORE] = {"appliance.domain", "appliance.code_expiry", "web.url", "web.max_expiry",
+                        "storage.map_size", "smtp.max_message", "web.send_recipients",
+                        "web.send_messages_per_day", "web.send_bytes_per_day", "relay.mode",
+                        "relay.deliveries", "relay.per_destination", "relay.retry_for"},
         [ROLE_KEEPER] = {"smtp.max_sessions", "memory.lock", "relay.mode", "relay.deliveries",
                          "relay.dkim_selector"},
-        [ROLE_RELAY] = {"appliance.hostname", "appliance.domain", "appliance.shutdown_grace",
-                        "relay.mode", "relay.smarthost", "relay.tls", "relay.port",
-                        "relay.deliveries", "relay.dkim_selector", "memory.lock"},
+        [ROLE_RELAY] = {"web.url", "appliance.hostname", "appliance.domain",
+                        "appliance.shutdown_grace", "relay.mode", "relay.smarthost", "relay.tls",
+                        "relay.port", "relay.deliveries", "relay.dkim_selector", "memory.lock"},
         [ROLE_RESOLVER] = {"relay.deliveries", "resolver.server"},
         [ROLE_WEB] = {"appliance.hostname", "appliance.domain", "appliance.shutdown_grace",
                       "web.listen", "web.url", "web.max_connections_per_client", "metrics.listen"},
@@ -478,7 +464,6 @@ int main(void)
         cmocka_unit_test(lists_end),
         cmocka_unit_test(names_are_checked),
         cmocka_unit_test(no_file),
-        cmocka_unit_test(names_unused),
         cmocka_unit_test(slices_hold_no_more),
         cmocka_unit_test(slices_come_back),
         cmocka_unit_test(slices_that_do_not_fit),
