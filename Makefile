@@ -53,7 +53,7 @@ all: $(PROGRAMS)
 # What a target needs from Debian is installed when root runs make, and named otherwise.
 $(B)/.deps-%: hardening/deps.sh
 	@mkdir -p $(B)
-	@sh hardening/deps.sh $* && touch $@
+	@B=$(B) sh hardening/deps.sh $* && touch $@
 deps: $(B)/.deps-check
 
 # obj: release; test: the same with the hooks that the tests need; asan: unit tests.
