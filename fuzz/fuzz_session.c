@@ -145,6 +145,12 @@ enum sp_err stream_start_tls(struct stream *s, SSL_CTX *ctx)
     return SP_OK;
 }
 
+bool stream_is_open(int fd)
+{
+    (void)fd;
+    return world.store_says % 11 != 3;
+}
+
 bool stream_talks(struct stream *s, uint64_t seconds)
 {
     (void)s;

@@ -148,7 +148,8 @@ static void on_starttls(struct session *x, const struct command *c)
         session_cut(x, END_EARLY, "554 5.5.0", "Nothing may follow STARTTLS");
         return;
     }
-    if (lockheap_lock() != SP_OK) {
+    /* The parent closes the keeper's channel when the certificate that we hold is replaced. */
+    if (!stream_is_open(x->keeper) || lockheap_lock() != SP_OK) {
         session_reply(x, "454 4.7.0 TLS is not available; try again later");
         return;
     }

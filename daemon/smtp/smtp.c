@@ -426,6 +426,10 @@ static enum sp_err control(struct role *role, struct ipc_frame *frame)
     bool first = s->tls == NULL;
     SSL_CTX_free(s->tls);
     s->tls = tls;
+    /* Those who have the old certificate and no use made of it: the keeper has the new key now. */
+    for (size_t i = 0; i < role->config->max_sessions; i++)
+        if (s->clients[i].pid != 0)
+            forget_keeper_end(&s->clients[i]);
     for (size_t i = 0; first && i < s->n_listeners; i++)
         event_add(s->listeners[i].event, NULL);
     return SP_OK;

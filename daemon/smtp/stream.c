@@ -138,6 +138,12 @@ enum sp_err stream_start_tls(struct stream *s, SSL_CTX *ctx)
     return err == SP_OK || err == SP_ERR_STATE || err == SP_ERR_EXPIRED ? err : SP_ERR_CRYPTO;
 }
 
+bool stream_is_open(int fd)
+{
+    struct pollfd end = {.fd = fd};
+    return poll(&end, 1, 0) == 0;
+}
+
 bool stream_talks(struct stream *s, uint64_t seconds)
 {
     struct pollfd ready = {.fd = s->fd, .events = POLLIN};

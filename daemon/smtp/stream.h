@@ -29,6 +29,8 @@ enum sp_err stream_write(struct stream *s, const void *buf, size_t len);
 /* The server's side of a handshake. SP_ERR_CRYPTO: it failed; the connection is of no use any more.
  */
 enum sp_err stream_start_tls(struct stream *s, SSL_CTX *ctx);
+/* Whether somebody is at the other end of this socket. */
+bool stream_is_open(int fd);
 /* Waits this long, and tells whether the other side said something meanwhile. In the clear. */
 bool stream_talks(struct stream *s, uint64_t seconds);
 /* hasty: something may be unread; a bounded part of it is read and dropped, since the kernel would

@@ -1,0 +1,67 @@
+"""TLS as a scanner sees it (testssl.sh), and certificates that change while sessions last."""
+import contextlib
+import json
+import os
+import signal
+import smtplib
+import subprocess
+
+import pytest
+
+from sealpost import crlf
+from test_attack import served_certificate, wait_for
+from test_promises import root_only
+
+ORDINARY = crlf("Subject: x\n\ntext\n")
+# The test's certificate, which nobody vouches for; and the scanner's own OpenSSL.
+NOT_OURS = ("cert", "DNS_CAArecord", "OCSP", "engine_problem")
+
+
+@pytest.mark.parametrize("mode", ["root"] if os.geteuid() == 0 else ["user"])
+def test_scanner_finds_nothing(fresh):
+    """SMTP and HTTPS, at the same time since it takes its time; LMTP has the code of SMTP."""
+    t = fresh().start()
+    scans = {out: subprocess.Popen(
+        ["testssl", "--quiet", "--color", "0", "--ip", "one", "--warnings", "off", "--nodns", "min",
+         "--openssl-timeout", "10", "-p", "-s", "-f", "-P", "-U", "-S", "--jsonfile", t.dir / out, *how],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        for out, how in [("smtp.json", ["-t", "smtp", f"127.0.0.1:{t.smtp_port}"]),
+                         ("https.json", [f"127.0.0.1:{t.web_port}"])]}
+    for out, scan in scans.items():
+        scan.wait(300)
+        found = json.loads((t.dir / out).read_text())
+        assert len(found) > 60, found
+        said = {f["id"]: f["finding"] for f in found}
+        for protocol in ("SSLv2", "SSLv3", "TLS1", "TLS1_1"):
+            assert said[protocol].startswith("not offered"), protocol
+        for protocol in ("TLS1_2", "TLS1_3"):
+            assert said[protocol].startswith("offered"), protocol
+        assert [f for f in found if f["severity"] not in ("OK", "INFO", "LOW")
+                and not f["id"].startswith(NOT_OURS)] == []
+
+
+@root_only
+@pytest.mark.parametrize("mode", ["root"])  # user mode makes its own certificate
+def test_a_new_certificate_ends_no_session(fresh):
+    t = fresh().start()
+    alice, old = t.user("alice"), served_certificate(t)
+    before = [t.smtp(tls=True), t.smtp(lmtp=True, tls=True), t.smtp()]  # the last one has no TLS yet
+    for s in before[:2]:
+        s.ehlo()
+        s.mail("a@b.test")
+        s.rcpt(alice.address)
+    t.make_certificate()
+    os.kill(t.process.pid, signal.SIGHUP)
+    wait_for(lambda: served_certificate(t) != old)
+    for s in before[:2]:
+        assert s.data(ORDINARY)[0] == 250
+    # Its process has a certificate that nobody has the key of any more: not now, and no broken handshake.
+    before[2].ehlo()
+    assert before[2].docmd("STARTTLS") == (454, b"4.7.0 TLS is not available; try again later")
+    assert before[2].sendmail("a@b.test", [alice.address], ORDINARY) == {}
+    for s in before:
+        with contextlib.suppress(smtplib.SMTPException):
+            s.quit()
+    assert t.deliver(ORDINARY, [alice.address], tls=True) == {}
+    assert len(alice.list()) == 4
+    assert t.events("session.crashed") == []
