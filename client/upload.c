@@ -24,7 +24,6 @@ struct uploading {
     uint64_t there[ENVELOPE_MAX_PIECES], form;
     uint64_t done, total; /* bytes, for the bar */
     bool progress;        /* since the last failure */
-    bool new_form;        /* what is there of the form is of an older one */
     bool said;            /* a failure has been reported */
     unsigned busy;
     unsigned keys, forgotten;
@@ -48,7 +47,6 @@ static enum sp_err begin(struct uploading *u)
     if (err != SP_OK)
         return err;
     l->has_upload = true;
-    u->new_form = false;
     err = outbox_save(u->c->state, u->c->keys, l);
     u->said = err != SP_OK;
     return err;
@@ -122,24 +120,16 @@ static enum sp_err put_pieces(struct uploading *u)
     return err;
 }
 
-/* A form that was made anew takes the place of the older one: the server starts it over at offset
- * 0, or the upload has to. */
+/* Always all of it: what is there may be of an older form, and the server has it in memory alone.
+ * Offset 0 begins it anew. */
 static enum sp_err put_form(struct uploading *u)
 {
     const struct letter *l = u->l;
-    uint64_t at = u->new_form ? 0 : u->form;
-    enum sp_err err = at <= l->form_len ? SP_OK : SP_ERR_FORMAT;
-    while (err == SP_OK && at < l->form_len) {
-        size_t n = l->form_len - at < UPLOAD_PART ? l->form_len - (size_t)at : UPLOAD_PART;
+    enum sp_err err = SP_OK;
+    for (size_t at = 0; err == SP_OK && at < l->form_len;) {
+        size_t n = l->form_len - at < UPLOAD_PART ? l->form_len - at : UPLOAD_PART;
         err = put(u, UPLOAD_FORM, at, l->form + at, n);
-        if (err == SP_OK)
-            u->new_form = false;
         at += n;
-    }
-    if (err == SP_ERR_EXISTS && u->new_form) {
-        err = server_upload_drop(u->c->server, l->upload);
-        u->l->has_upload = false;
-        return err == SP_OK || err == SP_ERR_NOT_FOUND ? SP_ERR_STATE : err;
     }
     return err;
 }
@@ -160,8 +150,28 @@ static enum sp_err new_keys(struct uploading *u)
     if (err == SP_OK)
         err = outbox_save(u->c->state, u->c->keys, u->l);
     u->said = err != SP_OK;
-    u->new_form = err == SP_OK;
     return err == SP_OK ? SP_ERR_STATE : err;
+}
+
+static void pause_before(unsigned try)
+{
+    unsigned ms = PAUSE_MS << (try < 6 ? try : 6);
+    ms = ms < PAUSE_MAX ? ms : PAUSE_MAX;
+    const struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
+    nanosleep(&t, NULL);
+}
+
+/* All pieces and the form are there. When that cannot be said, they are. */
+static bool is_whole(struct uploading *u)
+{
+    const struct letter *l = u->l;
+    bool whole = true;
+    if (server_upload_state(u->c->server, l->upload, l->n_pieces, u->there, &u->form) == SP_OK) {
+        whole = u->form == l->form_len;
+        for (uint32_t i = 0; i < l->n_pieces; i++)
+            whole = whole && u->there[i] == l->piece_length[i];
+    }
+    return whole;
 }
 
 /* SP_ERR_STATE: once more, from the beginning. */
@@ -170,6 +180,11 @@ static enum sp_err send(struct uploading *u)
     uint8_t id[ID_SIZE];
     bool sent;
     enum sp_err err = server_upload_send(u->c->server, u->l->upload, id);
+    if (err == SP_ERR_FORMAT) { /* a server that was restarted may have lost some of it */
+        if (!is_whole(u))
+            return SP_ERR_STATE;
+        err = server_upload_send(u->c->server, u->l->upload, id);
+    }
     if (err == SP_OK && memcmp(id, u->l->message_id, ID_SIZE) != 0)
         return explain(u, SP_ERR_FORMAT, "the server says that it sent another");
     if (err == SP_ERR_NOT_FOUND) {
@@ -183,6 +198,10 @@ static enum sp_err send(struct uploading *u)
     if (err != SP_ERR_EXISTS)
         return err;
     err = sent_already(u, &sent);
+    if (err == SP_OK && !sent) { /* an earlier question of ours may be about to be answered */
+        pause_before(0);
+        err = sent_already(u, &sent);
+    }
     return err == SP_OK && !sent ? new_keys(u) : err;
 }
 
@@ -192,7 +211,7 @@ static enum sp_err once(struct uploading *u)
     enum sp_err err = find(u, &sent);
     if (err != SP_OK || sent)
         return err;
-    u->done = u->form;
+    u->done = 0;
     for (uint32_t i = 0; i < u->l->n_pieces; i++)
         u->done += u->there[i];
     err = put_pieces(u);
@@ -200,14 +219,6 @@ static enum sp_err once(struct uploading *u)
         err = put_form(u);
     report_progress_end();
     return err == SP_OK ? send(u) : err;
-}
-
-static void pause_before(unsigned try)
-{
-    unsigned ms = PAUSE_MS << (try < 6 ? try : 6);
-    ms = ms < PAUSE_MAX ? ms : PAUSE_MAX;
-    const struct timespec t = {.tv_sec = ms / 1000, .tv_nsec = (long)(ms % 1000) * 1000000};
-    nanosleep(&t, NULL);
 }
 
 static enum sp_err run(struct uploading *u)
@@ -220,8 +231,10 @@ static enum sp_err run(struct uploading *u)
         if (err == SP_OK || u->said)
             return err;
         /* new keys, a lost upload, an offset that is not what is there: looked at anew */
-        if ((err == SP_ERR_STATE || err == SP_ERR_EXISTS) && again++ < 2 * TRIES)
+        if ((err == SP_ERR_STATE || err == SP_ERR_EXISTS) && again++ < 2 * TRIES) {
+            pause_before(0);
             continue;
+        }
         if (err != SP_ERR_PEER)
             return err;
         failed = u->progress ? 1 : failed + 1;

@@ -165,6 +165,8 @@ class SendServer:
         lengths, pieces, form = self.uploads[ident]
         assert 1 <= len(body) <= 262144
         into = form if what == "form" else pieces[int(what[6:])]
+        if what == "form" and query["offset"] == "0":
+            into.clear()  # begins anew
         if int(query["offset"]) != len(into):
             return 409, b"{}"
         into += body

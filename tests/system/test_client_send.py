@@ -373,6 +373,20 @@ def test_an_upload_that_the_server_forgot(alice, bob, post):
     assert alice.send(bob.address).open_for(bob.keys)[0].endswith(HELLO)
 
 
+def test_a_server_that_was_restarted_before_it_sent(alice, bob, post):
+    """Forms are in its memory alone: a refusal because of that is no refusal."""
+    lost = []
+
+    def lose(method, path):
+        if path.endswith("/send") and not lost:
+            lost.append([u[2].clear() for u in post.uploads.values()])
+            post.refuse = (422, b"{}")
+        elif method == "PUT":
+            post.refuse = None
+    post.before = lose
+    assert alice.send(bob.address).open_for(bob.keys)[0].endswith(HELLO)
+
+
 class Stop:
     """Holds the uploads at a request, until told."""
 
