@@ -48,7 +48,7 @@ static enum sp_err measure(void *ctx, const struct store_recipient *r)
     return SP_OK;
 }
 
-static enum sp_err put_recipient(void *ctx, const struct store_recipient *r)
+static enum sp_err put_status(void *ctx, const struct store_recipient *r)
 {
     struct table *t = ctx;
     wire_put_b16(t->out, r->address.bytes, r->address.len);
@@ -83,7 +83,7 @@ enum sp_err on_delivery_status(void *ctx, struct ipc_peer *peer, struct ipc_fram
     wire_put_u64(&out, err == SP_OK ? sent.sent_ms : 0);
     wire_put_u16(&out, (uint16_t)t.n);
     if (err == SP_OK)
-        err = store_recipients_each(r->store, sent.no, put_recipient, &t);
+        err = store_recipients_each(r->store, sent.no, put_status, &t);
     if (err == SP_OK && !wire_out_ok(&out))
         err = SP_ERR_LIMIT;
     if (err != SP_OK)

@@ -10,11 +10,11 @@
 #include <string.h>
 #include <strings.h>
 
-#define MAGIC   "SPSB"
-#define VERSION 1u
-#define LABEL   63u /* bytes of a label; a U-label of that many is refused by DNS later */
-#define LOCAL   64u /* RFC 5321 4.5.3.1.1 */
-#define DOMAIN  253u
+#define FORM_MAGIC   "SPSB"
+#define FORM_VERSION 1u
+#define LABEL        63u /* bytes of a label; a U-label of that many is refused by DNS later */
+#define LOCAL        64u /* RFC 5321 4.5.3.1.1 */
+#define DOMAIN       253u
 
 /* --- addresses --- */
 
@@ -48,7 +48,8 @@ bool form_address(const uint8_t *text, size_t len)
     if (at == NULL || len > FORM_ADDRESS || !utf8_is_text(text, len))
         return false;
     size_t local = (size_t)(at - text), domain = len - local - 1;
-    return local <= LOCAL && domain <= DOMAIN &&
+    char normal[STORE_MAX_ADDRESS];
+    return store_address(text, len, false, normal) == SP_OK && local <= LOCAL && domain <= DOMAIN &&
            is_dotted(text, local, "!#$%&'*+-/=?^_`{|}~", LOCAL) &&
            is_dotted(at + 1, domain, "-", LABEL) && at[1] != '-' && at[domain] != '-';
 }
@@ -157,7 +158,7 @@ static bool is_uuid7(const uint8_t id[ID_SIZE])
     return (id[6] & 0xf0) == 0x70 && (id[8] & 0xc0) == 0x80;
 }
 
-static enum sp_err get_head(struct form *f, struct wire_in *in)
+static enum sp_err get_start(struct form *f, struct wire_in *in)
 {
     size_t len;
     const uint8_t *magic = wire_get_bytes(in, 4);
@@ -165,7 +166,7 @@ static enum sp_err get_head(struct form *f, struct wire_in *in)
     f->envelope_bytes = wire_get_b32(in, FORM_MAX, &f->envelope_len);
     f->sent_copy.bytes = wire_get_b32(in, SENT_MAX, &f->sent_copy.len);
     const uint8_t *from = wire_get_b16(in, STORE_MAX_ADDRESS, &len);
-    if (in->bad || memcmp(magic, MAGIC, 4) != 0 || version != VERSION ||
+    if (in->bad || memcmp(magic, FORM_MAGIC, 4) != 0 || version != FORM_VERSION ||
         f->sent_copy.len < FORM_SENT_MIN)
         return SP_ERR_FORMAT;
     if (envelope_decode(f->envelope_bytes, f->envelope_len, &f->envelope) != SP_OK ||
@@ -178,7 +179,7 @@ static enum sp_err get_head(struct form *f, struct wire_in *in)
 
 static enum sp_err decode(struct form *f, struct wire_in *in, size_t max)
 {
-    enum sp_err err = get_head(f, in);
+    enum sp_err err = get_start(f, in);
     size_t n = wire_get_u16(in);
     if (err != SP_OK || in->bad || n == 0)
         return SP_ERR_FORMAT;

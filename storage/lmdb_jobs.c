@@ -4,7 +4,6 @@
 #include "storage/lmdb.h"
 
 #include <string.h>
-#include <strings.h>
 
 #define JOB_MAX (8u + 16u + 8u + 8u + 4u + 1u + 1u + 3u * (2u + STORE_ANSWER) + 2u + 200u)
 
@@ -113,32 +112,15 @@ enum sp_err store_jobs_each(struct store *s, uint64_t no,
 
 /* --- queueing --- */
 
-static const uint8_t *domain_of(const struct store_text *address, size_t *len)
+/* Jobs go to domains in A-labels, as DNS knows them. */
+static void destination_of(const struct store_text *address, char out[STORE_MAX_ADDRESS])
 {
-    const uint8_t *at = memrchr(address->bytes, '@', address->len);
-    const uint8_t *domain = at != NULL ? at + 1 : address->bytes;
-    *len = (size_t)(address->bytes + address->len - domain);
-    return domain;
-}
-
-static void set_destination(struct store_job *j, const struct store_text *address)
-{
-    size_t len;
-    const uint8_t *domain = domain_of(address, &len);
-    if (len >= sizeof(j->destination))
-        len = sizeof(j->destination) - 1;
-    for (size_t i = 0; i < len; i++)
-        j->destination[i] =
-            (char)(domain[i] >= 'A' && domain[i] <= 'Z' ? domain[i] - 'A' + 'a' : domain[i]);
-    j->destination[len] = '\0';
-}
-
-static bool goes_there(const struct store_job *j, const struct store_text *address)
-{
-    size_t len;
-    const uint8_t *domain = domain_of(address, &len);
-    return j->n < STORE_JOB_RECIPIENTS && len == strlen(j->destination) &&
-           strncasecmp((const char *)domain, j->destination, len) == 0;
+    char normal[STORE_MAX_ADDRESS];
+    out[0] = '\0';
+    if (store_address(address->bytes, address->len, false, normal) != SP_OK)
+        return; /* the edge has let none such through */
+    const char *domain = store_address_domain(normal);
+    memcpy(out, domain, strlen(domain) + 1);
 }
 
 static enum sp_err secret_put(struct store *s, uint64_t no, const struct store_secret *secret)
@@ -170,13 +152,14 @@ enum sp_err jobs_add(struct store *s, uint64_t no, const struct store_outgoing *
     strncpy(j.mail_from, o->mail_from, sizeof(j.mail_from) - 1);
     enum sp_err err = secret_put(s, no, o->secret);
     for (size_t i = 0; err == SP_OK && i < o->n_outside; i++) {
-        if (i > 0 && !goes_there(&j, &o->outside[i])) {
+        char destination[STORE_MAX_ADDRESS];
+        destination_of(&o->outside[i], destination);
+        if (i > 0 && (j.n == STORE_JOB_RECIPIENTS || strcmp(destination, j.destination) != 0)) {
             err = job_write(s, &j);
             j.job++;
             j.n = 0;
         }
-        if (j.n == 0)
-            set_destination(&j, &o->outside[i]);
+        memcpy(j.destination, destination, sizeof(destination));
         struct store_recipient r = {.index = (uint16_t)(first + i),
                                     .kind = o->secret->kind,
                                     .state = DELIVERY_QUEUED,
