@@ -117,6 +117,7 @@ class SendServer:
         self.domain, self.users = domain, {}
         self.keeper_pk, self.keeper_sk = crypto_box_keypair()
         self.uploads, self.sent, self.asked = {}, {}, []
+        self.reader = None   # whose mailbox is shown
         self.stale = 0       # so many sends are refused as sealed for old keys
         self.refuse = None   # (status, body) for sends
         self.before = lambda method, path: None  # may raise: the connection breaks, unheard
@@ -205,12 +206,25 @@ class SendServer:
         return (200, self.sent[message].form.sent_copy) if message in self.sent else (404, b"{}")
 
     def message(self, body, query, message):
-        """The sender's own."""
+        """As self.reader has it, else the sender."""
         if message not in self.sent:
             return None
         form = self.sent[message].form
-        box = self.sent[message].box_for(form.envelope["sender_user_id"])["raw"]
+        box = self.sent[message].box_for(self.reader or form.envelope["sender_user_id"])["raw"]
         return 200, b"".join(len(x).to_bytes(4, "big") + x for x in (form.envelope_bytes, box))
+
+    def piece(self, body, query, message, n):
+        return (200, self.sent[message].pieces[int(n)]) if message in self.sent else None
+
+    def mailbox(self, body, query):
+        """All that was sent, for self.reader."""
+        if self.reader is None:
+            return None
+        rows = [{"seq": i + 1, "id": ident, "received_ms": 1, "bytes": 1, "pieces": len(sent.pieces),
+                 "generation": sent.box_for(self.reader)["generation"], "sent": False}
+                for i, (ident, sent) in enumerate(self.sent.items())]
+        return 200, json.dumps({"messages": [r for r in rows if r["seq"] > int(query["after"])],
+                                "more": False}).encode()
 
     routes = [
         (r"GET /v1/keeper", keeper), (r"GET /v1/resolve/(.+)", resolve), (r"POST /v1/upload", begin),
@@ -218,4 +232,5 @@ class SendServer:
         (r"PUT /v1/upload/([0-9a-f]{32})/(form|piece/\d+)", put),
         (r"POST /v1/upload/([0-9a-f]{32})/send", send),
         (r"GET /v1/message/([0-9a-f]{32})/status", status), (r"GET /v1/message/([0-9a-f]{32})/sent", copy),
-        (r"GET /v1/message/([0-9a-f]{32})", message)]
+        (r"GET /v1/message/([0-9a-f]{32})", message), (r"GET /v1/message/([0-9a-f]{32})/piece/(\d+)", piece),
+        (r"GET /v1/mailbox", mailbox)]

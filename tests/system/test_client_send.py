@@ -499,6 +499,70 @@ def test_memory_does_not_grow_with_the_message(alice, bob, post, tmp_path):
     assert len(post.sent) == 2
 
 
+# Reading what users sent
+
+def test_mail_between_users_is_read_and_shown_as_such(alice, bob, post, tmp_path):
+    message = with_attachment(os.urandom(50_000).hex().encode())
+    sent = alice.send(bob.address, message=message)
+    outside = alice.send(bob.address, "a@out.example")
+    post.reader = bob.user_id
+    done = bob.run("read", sent.id)  # alice is a stranger until now
+    assert octets(done.stdout).endswith(message)
+    fingerprint = octets(alice.run("fingerprint").stdout).decode().strip()
+    assert f"end-to-end encrypted; signed by {alice.address}, fingerprint {fingerprint}" in \
+        octets(done.stderr).decode()
+    assert b"WARNING" not in octets(done.stderr)
+    first, second = bob.list()
+    assert first["end_to_end"] and first["verified"] and not first["sent"]
+    assert first["signed_by"] == {"address": alice.address, "fingerprint": fingerprint, "revoked": False,
+                                  "gone": False, "changed": False}
+    assert not second["end_to_end"] and second["signed_by"]["address"] == alice.address
+    table = octets(bob.run("list").stdout).decode()
+    assert f"  end-to-end, from {alice.address}" in table and f"not end-to-end, from {alice.address}" in table
+    assert b"given a key for recipients outside" in octets(bob.run("read", outside.id).stderr)
+    assert b"2 new" in octets(bob.run("sync", str(tmp_path / "Maildir")).stdout)
+    post.reader = alice.user_id
+    assert [m["sent"] for m in alice.list()] == [True, True]
+    assert b"signed by you" in octets(alice.run("read", sent.id).stderr)
+
+
+def test_mail_under_another_name_is_a_loud_warning(alice, bob, tree, tmp_path, post):
+    mallory = Sender(tree, tmp_path, post)
+    post.users[alice.address] = [mallory.user_id]  # so that Mallory's client lets it pass
+    sent = mallory.send(bob.address, message=b"From: %s\n\npay me\n" % alice.address.encode())
+    post.reader = bob.user_id
+    warning = f"WARNING: message {sent.id}: its From field is not {mallory.address}, who signed it"
+    assert warning in octets(bob.run("read", sent.id).stderr).decode()
+    assert warning in octets(bob.run("sync", str(tmp_path / "Maildir")).stderr).decode()
+
+
+def test_tracked_sender_who_changed(alice, bob, post):
+    sent = alice.send(bob.address)
+    post.reader = bob.user_id
+    bob.run("fingerprint", alice.address, "--track")
+    alice.run("rotate")
+    assert b"fingerprint of %s changed since" % alice.address.encode() in octets(bob.run("read", sent.id).stderr)
+    assert bob.list()[0]["signed_by"]["changed"]
+
+
+def test_a_signature_that_is_not_its_senders(alice, bob, tree, tmp_path, post):
+    """The server shows another's chain for the sender's id, or none."""
+    mallory = Sender(tree, tmp_path, post)
+    sent = alice.send(bob.address)
+    post.reader = bob.user_id
+    post.proxy.lie = lambda method, path, status, body: (
+        (200, mallory.user_id + body[16:]) if alice.user_id.hex() in path else (status, body))
+    refused(bob.run("read", sent.id, check=False), "somebody else")
+    post.proxy.lie = lambda method, path, status, body: (
+        (404, b"{}") if alice.user_id.hex() in path else (status, body))
+    refused(bob.run("read", sent.id, check=False), "step 2", "cannot be checked")
+    post.proxy.lie = lambda method, path, status, body: (status, body)
+    bob.run("read", sent.id)
+    post.proxy.lie = lambda method, path, status, body: (
+        (404, b"{}") if alice.user_id.hex() in path else (status, body))
+    assert b"no user %s any more" % alice.address.encode() in octets(bob.run("read", sent.id).stderr)
+
+
 # Looking back
 
 def test_status_shows_what_was_signed(alice, bob, post):
