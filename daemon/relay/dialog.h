@@ -92,8 +92,8 @@ struct dialog {
     uint64_t size_max; /* 0: none stated */
     bool ourselves;    /* it bears our name */
     bool over;         /* of no use any more */
-    unsigned transactions;
     struct reply reply;
+    struct dialog_verdict all; /* on its way to those it is for: servers may quote mail */
     size_t out_len;
     uint8_t out[DIALOG_CHUNK + 1024];
 };

@@ -121,19 +121,17 @@ static void decide_rest(struct transaction *t, const struct dialog_verdict *same
 
 static enum sp_err lost(struct transaction *t, enum sp_err err, const char *during)
 {
-    struct dialog_verdict v;
-    dialog_lost(t->d, err, during, &v);
-    decide_rest(t, &v);
+    dialog_lost(t->d, err, during, &t->d->all);
+    decide_rest(t, &t->d->all);
     return SP_ERR_PEER;
 }
 
 /* 421 is the end, whatever it was the answer to. */
 static enum sp_err good_bye(struct transaction *t)
 {
-    struct dialog_verdict v;
-    dialog_judge(t->d, &v);
+    dialog_judge(t->d, &t->d->all);
     t->d->over = true;
-    decide_rest(t, &v);
+    decide_rest(t, &t->d->all);
     return SP_ERR_PEER;
 }
 
@@ -170,9 +168,10 @@ static enum sp_err answer_rcpt(struct transaction *t, size_t i)
     return SP_OK;
 }
 
-/* The answer to MAIL. SP_ERR_DENIED: refused, the connection goes on. */
-static enum sp_err answer_mail(struct transaction *t, struct dialog_verdict *refusal)
+/* The answer to MAIL. SP_ERR_DENIED: refused for all, the connection goes on. */
+static enum sp_err answer_mail(struct transaction *t)
 {
+    struct dialog_verdict *refusal = &t->d->all;
     unsigned code;
     enum sp_err err = dialog_answer(t->d, DIALOG_MS_COMMAND, NULL);
     if (err != SP_OK)
@@ -196,7 +195,6 @@ static enum sp_err answer_mail(struct transaction *t, struct dialog_verdict *ref
  * still owed, and mean nothing. */
 static enum sp_err ask_in_one(struct transaction *t)
 {
-    struct dialog_verdict refusal;
     enum sp_err err = put_mail(t);
     for (size_t i = 0; err == SP_OK && i < t->mail->n; i++)
         if (t->state[i] == RCPT_ASK)
@@ -205,7 +203,7 @@ static enum sp_err ask_in_one(struct transaction *t)
         err = dialog_flush(t->d, DIALOG_MS_COMMAND);
     if (err != SP_OK)
         return lost(t, err, "MAIL");
-    enum sp_err verdict = answer_mail(t, &refusal);
+    enum sp_err verdict = answer_mail(t);
     if (verdict == SP_ERR_PEER)
         return verdict;
     for (size_t i = 0; i < t->mail->n; i++)
@@ -214,7 +212,7 @@ static enum sp_err ask_in_one(struct transaction *t)
     if (verdict == SP_ERR_DENIED) {
         for (size_t i = 0; i < t->mail->n; i++)
             if (t->v[i].code != 0) /* a verdict of the server's, not ours */
-                t->v[i] = refusal;
+                t->v[i] = t->d->all;
         t->accepted = 0;
     }
     return verdict;
@@ -222,15 +220,14 @@ static enum sp_err ask_in_one(struct transaction *t)
 
 static enum sp_err ask_in_turn(struct transaction *t)
 {
-    struct dialog_verdict refusal;
     enum sp_err err = put_mail(t);
     if (err == SP_OK)
         err = dialog_flush(t->d, DIALOG_MS_COMMAND);
     if (err != SP_OK)
         return lost(t, err, "MAIL");
-    err = answer_mail(t, &refusal);
+    err = answer_mail(t);
     if (err == SP_ERR_DENIED)
-        decide_rest(t, &refusal);
+        decide_rest(t, &t->d->all);
     for (size_t i = 0; err == SP_OK && i < t->mail->n; i++) {
         if (t->state[i] != RCPT_ASK)
             continue;
@@ -244,27 +241,26 @@ static enum sp_err ask_in_turn(struct transaction *t)
 
 static enum sp_err send_content(struct transaction *t)
 {
-    struct dialog_verdict all;
-    enum sp_err err = dialog_content(t->d, t->mail, &all);
+    enum sp_err err = dialog_content(t->d, t->mail, &t->d->all);
     for (size_t i = 0; i < t->mail->n; i++)
         if (t->state[i] == RCPT_ACCEPTED)
-            t->v[i] = all;
+            t->v[i] = t->d->all;
     return err;
 }
 
 enum sp_err dialog_send(struct dialog *d, const struct dialog_mail *mail, struct dialog_verdict *v)
 {
-    struct dialog_verdict all;
+    struct dialog_verdict *all = &d->all;
     struct transaction t = {.d = d, .mail = mail, .v = v};
     bool one = false;
-    dialog_rule(&all, DIALOG_DEFERRED, "4.3.0", "not tried");
-    rule_all(mail, v, &all);
+    dialog_rule(all, DIALOG_DEFERRED, "4.3.0", "not tried");
+    rule_all(mail, v, all);
     if (mail->n == 0 || mail->n > DIALOG_RCPTS)
         return SP_ERR_LIMIT;
     if (d->over)
         return SP_ERR_PEER;
-    if (is_impossible(d, mail, &all)) {
-        rule_all(mail, v, &all);
+    if (is_impossible(d, mail, all)) {
+        rule_all(mail, v, all);
         return SP_OK;
     }
     for (size_t i = 0; i < mail->n; i++) {
