@@ -8,6 +8,7 @@
  * edge.c; below them dialog.h, dkim.h, remote.h.
  */
 #include "daemon/config.h"
+#include "daemon/domain.h"
 #include "daemon/forked.h"
 #include "daemon/relay/dialog.h"
 #include "daemon/relay/dkim.h"
@@ -75,7 +76,7 @@ struct delivery {
     struct flow flow;
     bool opened; /* the mail can be read */
     struct dkim_facts mail;
-    char from_domain[FROM_MAX];
+    char from_domain[DOMAIN_MAX + 1];
     struct route route;
     char front[DELIVERY_FRONT]; /* Received: and DKIM-Signature: */
     size_t front_len;

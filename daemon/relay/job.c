@@ -5,9 +5,9 @@
 #include "daemon/messages.h"
 #include "daemon/relay/edge.h"
 #include "envelope/envelope.h"
+#include "storage/store.h"
 
 #include <string.h>
-#include <strings.h>
 
 static char texts[IPC_MAX_PAYLOAD]; /* all addresses, each with a NUL */
 
@@ -71,10 +71,20 @@ enum sp_err job_fetch(int store, struct job *job)
     return err;
 }
 
-bool job_owns(const struct job *job, const char *address)
+static bool is_own(const struct job *job, const char *address)
 {
+    char own[STORE_MAX_ADDRESS];
     for (size_t i = 0; i < job->n_own; i++)
-        if (strcasecmp(job->own[i], address) == 0)
+        if (store_address(job->own[i], strlen(job->own[i]), false, own) == SP_OK &&
+            strcmp(own, address) == 0)
             return true;
     return false;
+}
+
+bool job_owns(const struct job *job, const char *address)
+{
+    char folded[STORE_MAX_ADDRESS], base[STORE_MAX_ADDRESS];
+    if (store_address(address, strlen(address), false, folded) != SP_OK)
+        return false;
+    return is_own(job, folded) || (store_address_base(folded, base) && is_own(job, base));
 }

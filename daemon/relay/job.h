@@ -35,7 +35,8 @@ struct job {
  * status of the store. */
 enum sp_err job_fetch(int store, struct job *job);
 enum sp_err job_decode(const uint8_t *bytes, size_t len, struct job *job);
-/* Whether the sender may write as this address: one of its own, without regard to ASCII case. */
+/* Whether the sender may write as this address: one of its own, or one of them with a +tag, as the
+ * store compares them (store_address). */
 bool job_owns(const struct job *job, const char *address);
 
 #endif

@@ -2,6 +2,7 @@
  * keeper, one pass over all of it, signatures. The mail is its sender's, who may have written
  * anything; what is found wrong now is wrong for good, and nobody outside has heard of it. */
 #include "daemon/date.h"
+#include "daemon/domain.h"
 #include "daemon/ipc.h"
 #include "daemon/messages.h"
 #include "daemon/relay/delivery.h"
@@ -206,7 +207,8 @@ static bool may_be_sent(struct delivery *d, struct dialog_verdict *why)
                          "The address in From is not one of the sender's own");
         return false;
     }
-    snprintf(d->from_domain, sizeof(d->from_domain), "%s", strrchr(from, '@') + 1);
+    if (domain_to_ascii(strrchr(from, '@') + 1, d->from_domain) != SP_OK)
+        d->from_domain[0] = '\0'; /* no signature can name it */
     return true;
 }
 
