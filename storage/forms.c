@@ -16,6 +16,7 @@ struct entry {
     uint64_t user;
     uint8_t id[ID_SIZE];
     bool held, dropped;
+    unsigned ticks; /* since it was touched */
     uint8_t *bytes;
     size_t len, cap;
 };
@@ -142,6 +143,7 @@ enum sp_err forms_put(struct forms *f, uint64_t user, const uint8_t id[ID_SIZE],
     }
     memcpy(e->bytes + e->len, bytes, len);
     e->len += len;
+    e->ticks = 0;
     TAILQ_REMOVE(&f->entries, e, next);
     TAILQ_INSERT_TAIL(&f->entries, e, next);
     return SP_OK;
@@ -178,6 +180,16 @@ void forms_release(struct forms *f, uint64_t user, const uint8_t id[ID_SIZE])
     e->held = false;
     if (e->dropped)
         wipe(f, e);
+}
+
+void forms_tick(struct forms *f)
+{
+    struct entry *e, *after;
+    for (e = TAILQ_FIRST(&f->entries); e != NULL; e = after) {
+        after = TAILQ_NEXT(e, next);
+        if (++e->ticks > FORMS_TICKS && !e->held)
+            wipe(f, e);
+    }
 }
 
 void forms_drop(struct forms *f, uint64_t user, const uint8_t id[ID_SIZE])

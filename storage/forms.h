@@ -14,6 +14,7 @@
 
 #define FORMS_TOTAL   (64u << 20) /* bytes of all users; the one longest untouched makes room */
 #define FORMS_OF_USER (8u << 20)
+#define FORMS_TICKS   60u /* after so many without a touch a form is wiped */
 
 struct forms;
 
@@ -28,6 +29,8 @@ size_t forms_length(const struct forms *f, uint64_t user, const uint8_t id[ID_SI
 enum sp_err forms_hold(struct forms *f, uint64_t user, const uint8_t id[ID_SIZE],
                        const uint8_t **bytes, size_t *len);
 void forms_release(struct forms *f, uint64_t user, const uint8_t id[ID_SIZE]);
+/* A minute has passed. */
+void forms_tick(struct forms *f);
 /* Wipes it; what is held is wiped when it is released. */
 void forms_drop(struct forms *f, uint64_t user, const uint8_t id[ID_SIZE]);
 

@@ -184,6 +184,7 @@ static void on_minute(evutil_socket_t fd, short what, void *ctx)
             more = false;
         group_flush(r);
     }
+    forms_tick(r->forms);
     secrets_settle(r);
     sweep_soon(r);
     event_add(r->minute, &minute);

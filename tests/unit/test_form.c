@@ -267,6 +267,14 @@ static void test_forms(void **state)
     assert_int_equal(forms_length(f, 1, a), 0);
     assert_int_equal(forms_length(f, 39, a), 4 << 20);
     assert_int_equal(forms_length(f, 1, c), 2 << 20); /* held */
+    for (unsigned i = 0; i <= FORMS_TICKS;
+         i++) { /* what nobody touches goes, but for what is held */
+        forms_tick(f);
+        assert_int_equal(forms_put(f, 39, a, 0, part, 10), SP_OK);
+    }
+    assert_int_equal(forms_length(f, 38, a), 0);
+    assert_int_equal(forms_length(f, 39, a), 10);
+    assert_int_equal(forms_length(f, 1, c), 2 << 20);
     forms_free(f);
 }
 
