@@ -91,7 +91,7 @@ def table(frame):
     return [[text() for _ in range(columns)] for _ in range(rows)][1:]
 
 
-CC_SCAN, CC_PROBE = 0x0702, 0x0703
+CC_SCAN, CC_PROBE = 0x0703, 0x0704
 
 
 def in_locked_memory(control, prefix=b"MaRk-"):
