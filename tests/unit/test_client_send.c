@@ -4,6 +4,7 @@
 #include "client/header.h"
 #include "client/intake.h"
 #include "client/outbox.h"
+#include "storage/form.h"
 
 #include <sched.h>
 #include <setjmp.h>
@@ -339,6 +340,36 @@ static void letters_survive_on_disk(void **state)
     state_close(s);
 }
 
+/* The client's form is what the store expects. */
+static void the_store_takes_the_form(void **state)
+{
+    struct state *s;
+    struct form *f;
+    (void)state;
+    struct keyring *k = make_keys();
+    assert_int_equal(state_open(false, &s), SP_OK);
+    struct letter *l = make_letter(s, k);
+    assert_int_equal(form_decode(l->form, l->form_len, 100, &f), SP_OK);
+    assert_memory_equal(f->envelope.message_id, l->message_id, ID_SIZE);
+    assert_memory_equal(f->envelope.sender_sign_pk, keyring_sign_pk(k), KEY_SIZE);
+    assert_string_equal(f->mail_from, "me@example.org");
+    assert_int_equal(f->n_users, 2);
+    assert_memory_equal(f->user[0].box.recipient_id, k->user_id, ID_SIZE);
+    assert_true(f->relay);
+    assert_memory_equal(f->relay_box.recipient_id, l->relay_id, ID_SIZE);
+    assert_memory_equal(f->relay_secret, l->relay_secret, sizeof l->relay_secret);
+    assert_int_equal(f->n_addresses, 1);
+    assert_int_equal(f->address[0].len, 13);
+    assert_memory_equal(f->address[0].bytes, "a@out.example", 13);
+    form_free(f);
+    for (size_t i = 0; i < l->form_len; i += 7)
+        assert_int_not_equal(form_decode(l->form, i, 100, &f), SP_OK);
+    outbox_remove(s, l);
+    letter_free(l);
+    keyring_free(k);
+    state_close(s);
+}
+
 /* A sent copy opens, says whom it was for, and no bit of it may change. */
 static void sent_copies_are_verified(void **state)
 {
@@ -396,6 +427,7 @@ int main(void)
         cmocka_unit_test(headers_are_bounded),
         cmocka_unit_test(dates_are_rfc_5322),
         cmocka_unit_test_setup_teardown(letters_survive_on_disk, make_home, drop_home),
+        cmocka_unit_test_setup_teardown(the_store_takes_the_form, make_home, drop_home),
         cmocka_unit_test_setup_teardown(sent_copies_are_verified, make_home, drop_home),
     };
     if (sodium_init() < 0)
