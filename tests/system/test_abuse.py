@@ -117,6 +117,28 @@ def test_slow_senders(fresh):
     assert alice.list() == []
 
 
+def test_idle_and_shutdown(fresh):
+    t = fresh(settings={"smtp": {"idle": "1s"}}).start()
+    sock, replies = connect(t)
+    assert reply(replies)[:3] == "220" and reply(replies)[:9] == "421 4.4.2" and replies.read() == b""
+    sock, replies = connect(t)
+    assert reply(replies)[:3] == "220" and say(sock, replies, "EHLO x")[:3] == "250"
+    assert t.stop() == 0
+    assert reply(replies)[:9] == "421 4.3.2" and replies.read() == b""
+
+
+def test_sessions_at_once(fresh):
+    t = fresh(settings={"smtp": {"max_sessions_per_client": 2, "max_sessions": 3}}).start()
+    first = [connect(t) for _ in range(2)]
+    assert [reply(replies)[:3] for _, replies in first] == ["220"] * 2
+    assert greeting(t)[:9] == "421 4.7.0"
+    other = connect(t, source="127.0.0.2")
+    assert reply(other[1])[:3] == "220"
+    assert greeting(t, source="127.0.0.3")[:9] == "421 4.3.2"
+    said = status(t)
+    assert said["refused: too-many-sessions-of-client"] == "1" and said["refused: too-many-sessions"] == "1"
+
+
 # --- TLS ---
 
 def handshake(tree, sock):

@@ -24,6 +24,7 @@ import pytest
 
 from conftest import MODES
 from sealpost import ROOT, Tree, content_of
+from test_mail import TEXT, attachment, encoded, multipart
 
 FILES = sorted((ROOT / "tests" / "dialog").glob("*.txt"))
 OVER = ["plain", "tls", "lmtp", "lmtps"]
@@ -188,3 +189,24 @@ def test_dialog(world, path, over, cut):
             raise AssertionError(f"{case['title']} ({over}, {cut}): {e}") from None
         stored += case["stored"]
     assert sorted(new_mail(alice)) == sorted(stored)
+
+
+@pytest.mark.parametrize("over", OVER)
+def test_chunks_of_any_size(world, over):
+    """A message with attachments in chunks that are cut anywhere, in packets that are cut elsewhere."""
+    tree, alice, _ = world
+    rnd = random.Random(3)
+    for _ in range(10):
+        parts = [rnd.choice([TEXT, attachment(encoded(rnd.choice([0, 100, 5000, 16384]), rnd.random()))])
+                 for _ in range(rnd.randint(1, 4))]
+        message = multipart(parts, close=rnd.random() < 0.7)[:65536]
+        said, at = b"MAIL FROM:<a@b.test>\r\nRCPT TO:<%s>\r\n" % alice.address.encode(), 0
+        talk = Talk(tree, over, "random", rnd)
+        steps, replies = [("HI", None)], 2
+        while at < len(message):
+            n = rnd.choice([1, 2, 7, 100, 5000, 20000])
+            piece = message[at:at + n]
+            said += b"BDAT %d%s\r\n" % (len(piece), b" LAST" if at + n >= len(message) else b"") + piece
+            at, replies = at + n, replies + 1
+        talk.play([*steps, ("C", said), *[("S", "250 .*")] * replies])
+        assert new_mail(alice) == [message]

@@ -289,6 +289,12 @@ static void lists_end(void **state)
 static void names_are_checked(void **state)
 {
     (void)state;
+    assert_int_equal(read_text("[appliance]\nhostname = H.example\ndomain = B\xc3\xbc"
+                               "cher.example\n",
+                               true),
+                     SP_OK);
+    assert_string_equal(config->hostname, "h.example");
+    assert_string_equal(config->domain.item[0], "xn--bcher-kva.example");
     assert_int_equal(read_text("[appliance]\nhostname = a b\ndomain = x@y\n", true), SP_ERR_CONFIG);
     assert_true(found(0, "hostname is not a domain name"));
     assert_true(found(0, "domain is not a domain name"));
