@@ -57,25 +57,31 @@ void dkim_free(struct dkim *k)
 
 /* --- what must be known --- */
 
+static bool has_high_bit(const uint8_t *at, size_t n)
+{
+    uint64_t all = 0, eight;
+    for (; n >= sizeof(eight); at += sizeof(eight), n -= sizeof(eight)) {
+        memcpy(&eight, at, sizeof(eight));
+        all |= eight;
+    }
+    while (n > 0)
+        all |= at[--n];
+    return (all & UINT64_C(0x8080808080808080)) != 0;
+}
+
 /* A line, or the part of one that is at hand; with the LF that ends it, if it does. */
 static void note_line(struct dkim *k, const uint8_t *at, size_t n)
 {
     struct dkim_facts *f = &k->facts;
     bool lf = at[n - 1] == '\n';
     size_t inner = lf ? n - 1 : n;
-    uint64_t crs = k->cr;
-    uint8_t all = 0;
+    const uint8_t *cr = memchr(at, '\r', inner);
     bool last_cr = inner > 0 ? at[inner - 1] == '\r' : k->cr;
-    for (size_t i = 0; i < inner; i++) {
-        all |= at[i];
-        crs += at[i] == '\r';
-    }
-    k->line += inner;
-    /* All CRs but one right before the LF, or at the end of what is at hand. */
-    f->bare |= crs > last_cr || (lf && !last_cr);
+    f->bare |= (k->cr && inner > 0) || (cr != NULL && cr != at + inner - 1) || (lf && !last_cr);
     f->nul |= memchr(at, '\0', n) != NULL;
-    f->eight_bit |= all >= 0x80;
+    f->eight_bit |= has_high_bit(at, inner);
     k->cr = !lf && last_cr;
+    k->line += inner;
     uint64_t octets = k->line - (last_cr ? 1 : 0);
     f->longest = octets > f->longest ? octets : f->longest;
     if (lf)
