@@ -68,10 +68,13 @@ static enum sp_err put_job(struct store_role *r, const struct lease *l, struct w
     const struct store_job *job = &l->job;
     struct store_user user;
     struct store_secret secret = {0};
+    struct store_link link = {0};
     bool needed;
     enum sp_err err = store_user_by_no(r->store, job->user, &user);
     if (err == SP_OK && job->closed == CLOSED_NOT)
-        err = store_secret_get(r->store, job->no, &secret, &needed);
+        err = store_secret_get(r->store, job->no, job->secret, &secret, &needed);
+    if (err == SP_OK && secret.kind == BOX_PASSWORD)
+        err = store_link_get(r->store, secret.recipient_id, &link);
     if (err != SP_OK)
         return err;
     wire_put_u8(out, SP_OK);
@@ -86,8 +89,13 @@ static enum sp_err put_job(struct store_role *r, const struct lease *l, struct w
     wire_put_bytes(out, user.user_id, ID_SIZE);
     wire_put_u32(out, user.generation);
     wire_put_bytes(out, user.puk_pk, KEY_SIZE);
-    wire_put_u64(out, 0);
-    wire_put_str(out, closed_text(job->closed));
+    wire_put_u64(out, link.expires_ms);
+    if (secret.kind == BOX_PASSWORD) {
+        wire_put_b16(out, link.subject.bytes, link.subject.len);
+        wire_put_bytes(out, link.digest, HASH_SIZE);
+    } else {
+        wire_put_str(out, closed_text(job->closed));
+    }
     err = put_names(r, job, out);
     return err == SP_OK ? put_recipients(r, l, out) : err;
 }
@@ -103,7 +111,8 @@ static enum sp_err on_job(void *ctx, struct ipc_peer *peer, struct ipc_frame *fr
         err = SP_ERR_LIMIT;
     if (err != SP_OK)
         return answer(peer, SD_JOB_REPLY, frame->id, err);
-    if (d->lease->job.closed == CLOSED_NOT) {
+    /* A link's notification needs no more; so one who knows the password does not get the box. */
+    if (d->lease->job.closed == CLOSED_NOT && d->lease->job.secret == 0) {
         ipc_permit(peer, SD_ENVELOPE);
         ipc_permit(peer, SD_PIECE);
     }
@@ -124,7 +133,7 @@ static enum sp_err on_envelope(void *ctx, struct ipc_peer *peer, struct ipc_fram
     struct store_secret secret = {0};
     bool needed;
     uint32_t offset = wire_get_u32(&frame->body);
-    enum sp_err err = store_secret_get(r->store, d->lease->job.no, &secret, &needed);
+    enum sp_err err = store_secret_get(r->store, d->lease->job.no, 0, &secret, &needed);
     box_len = secret.box_len;
     if (err == SP_OK && box_len <= sizeof(box))
         memcpy(box, secret.box, box_len); /* does not outlive the next read */

@@ -54,16 +54,20 @@ enum sp_err keeper_begin(struct store_role *r)
 
 struct numbers {
     size_t n;
-    uint64_t no[1024];
+    struct {
+        uint64_t no;
+        uint16_t n;
+    } at[1024];
 };
 
 static enum sp_err add_unneeded(void *ctx, uint64_t no, const struct store_secret *secret,
                                 bool needed)
 {
     struct numbers *list = ctx;
-    (void)secret;
-    if (!needed && list->n < sizeof(list->no) / sizeof(list->no[0]))
-        list->no[list->n++] = no;
+    if (!needed && list->n < sizeof(list->at) / sizeof(list->at[0])) {
+        list->at[list->n].no = no;
+        list->at[list->n++].n = secret->n;
+    }
     return SP_OK;
 }
 
@@ -74,7 +78,7 @@ static void finish_records(struct store_role *r)
     list.n = 0;
     store_secrets_each(r->store, add_unneeded, &list);
     for (size_t i = 0; i < list.n; i++)
-        secret_check(r, list.no[i], ERASE_FINAL);
+        secret_check(r, list.at[i].no, list.at[i].n, ERASE_FINAL);
 }
 
 static enum sp_err on_slots(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
@@ -95,48 +99,121 @@ static enum sp_err on_slots(void *ctx, struct ipc_peer *peer, struct ipc_frame *
 
 /* --- wrapping --- */
 
+/* One request of a sending: a secret that a client has sealed, or a link's box. */
+static enum sp_err ask_wrap(struct store_role *r, const struct sending *s, size_t i)
+{
+    uint8_t buf[2 * ID_SIZE + 1 + 2 + BOX_MAX];
+    struct wire_out out = wire_out(buf, sizeof(buf));
+    const struct store_secret *secret = &s->secret[i];
+    const struct form *f = s->form;
+    const struct form_link *l = secret->n > 0 ? &f->link[(secret->n - 1) / 2] : NULL;
+    wire_put_bytes(&out, secret->message_id, ID_SIZE);
+    if (secret->kind != 0)
+        wire_put_u8(&out, secret->kind);
+    wire_put_bytes(&out, secret->recipient_id, ID_SIZE);
+    if (secret->kind == 0)
+        wire_put_b16(&out, l->bytes, l->len);
+    else
+        wire_put_b16(&out, l != NULL ? l->secret : f->relay_secret, KEYS_SECRET_BOX);
+    return ipc_peer_send(r->keeper, secret->kind == 0 ? VT_WRAP : VT_SECRET, s->id + (uint32_t)i,
+                         &out, -1);
+}
+
 enum sp_err keeper_wrap(struct store_role *r, struct sending *s)
 {
-    uint8_t buf[2 * ID_SIZE + 1 + 2 + KEYS_SECRET_BOX];
-    struct wire_out out = wire_out(buf, sizeof(buf));
-    if (r->keeper == NULL || r->n_sendings == SENDINGS_MAX)
+    if (r->keeper == NULL || r->n_sendings == SENDINGS_MAX ||
+        r->n_wrapping + s->n_secrets > WRAPPING_MAX)
         return SP_ERR_NO_SPACE; /* soon */
-    s->id = ++r->keeper_id;
-    wire_put_bytes(&out, s->form->envelope.message_id, ID_SIZE);
-    wire_put_u8(&out, BOX_RELAY);
-    wire_put_bytes(&out, s->form->relay_box.recipient_id, ID_SIZE);
-    wire_put_b16(&out, s->form->relay_secret, KEYS_SECRET_BOX);
-    enum sp_err err = ipc_peer_send(r->keeper, VT_SECRET, s->id, &out, -1);
-    if (err != SP_OK)
-        return err;
+    s->id = r->keeper_id + 1;
+    r->keeper_id += (uint32_t)s->n_secrets;
+    for (size_t i = 0; i < s->n_secrets; i++) {
+        enum sp_err err = ask_wrap(r, s, i);
+        if (err != SP_OK)
+            return err; /* the keeper is gone, and the tree with it */
+    }
+    r->n_wrapping += s->n_secrets;
     LIST_INSERT_HEAD(&r->sendings, s, next);
     r->n_sendings++;
     return SP_OK;
 }
 
-static enum sp_err on_secret(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
+/* VT_SECRET_REPLY and VT_WRAP_REPLY. */
+static enum sp_err on_wrapped(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
 {
     struct store_role *r = ctx;
     struct sending *s;
-    const uint8_t *wrapped = NULL;
-    uint32_t slot = 0;
-    size_t len = 0;
+    size_t len;
     (void)peer;
     LIST_FOREACH(s, &r->sendings, next)
-    if (s->id == frame->id)
+    if (frame->id - s->id < s->n_secrets)
         break;
     if (s == NULL)
         return SP_ERR_FORMAT;
+    struct store_secret *secret = &s->secret[frame->id - s->id];
+    bool box = frame->type == VT_WRAP_REPLY;
     enum sp_err status = wire_get_u8(&frame->body);
-    if (status == SP_OK) {
-        slot = wire_get_u32(&frame->body);
-        wrapped = wire_get_b16(&frame->body, STORE_WRAPPED_MAX, &len);
-    }
-    if (!wire_in_done(&frame->body))
+    if (secret->wrapped_len > 0 || box != (secret->kind == 0))
         return SP_ERR_FORMAT;
+    if (status == SP_OK) {
+        secret->slot = wire_get_u32(&frame->body);
+        const uint8_t *wrapped = wire_get_b16(&frame->body, STORE_WRAPPED_MAX, &len);
+        if (!wire_in_done(&frame->body) || len == 0)
+            return SP_ERR_FORMAT;
+        memcpy(secret->wrapped, wrapped, len);
+        secret->wrapped_len = len;
+    } else {
+        s->failed = status;
+    }
+    r->n_wrapping--;
+    if (++s->n_wrapped < s->n_secrets)
+        return SP_OK;
     LIST_REMOVE(s, next);
     r->n_sendings--;
-    send_go_on(r, s, status, slot, wrapped, len);
+    send_go_on(r, s);
+    return SP_OK;
+}
+
+/* --- unwrapping --- */
+
+enum sp_err keeper_unwrap(struct store_role *r, struct opening *o,
+                          const struct store_secret *secret)
+{
+    uint8_t buf[2 * ID_SIZE + 4 + 2 + STORE_WRAPPED_MAX];
+    struct wire_out out = wire_out(buf, sizeof(buf));
+    if (r->keeper == NULL || r->n_openings == OPENINGS_MAX)
+        return SP_ERR_NO_SPACE;
+    o->id = ++r->keeper_id;
+    wire_put_bytes(&out, secret->message_id, ID_SIZE);
+    wire_put_bytes(&out, secret->recipient_id, ID_SIZE);
+    wire_put_u32(&out, secret->slot);
+    wire_put_b16(&out, secret->wrapped, secret->wrapped_len);
+    enum sp_err err = ipc_peer_send(r->keeper, VT_UNWRAP, o->id, &out, -1);
+    if (err != SP_OK)
+        return err;
+    LIST_INSERT_HEAD(&r->openings, o, next);
+    r->n_openings++;
+    return SP_OK;
+}
+
+static enum sp_err on_unwrapped(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
+{
+    struct store_role *r = ctx;
+    struct opening *o;
+    const uint8_t *box = NULL;
+    size_t len = 0;
+    (void)peer;
+    LIST_FOREACH(o, &r->openings, next)
+    if (o->id == frame->id)
+        break;
+    if (o == NULL)
+        return SP_ERR_FORMAT;
+    if (wire_get_u8(&frame->body) == SP_OK)
+        box = wire_get_b16(&frame->body, BOX_MAX, &len);
+    if (!wire_in_done(&frame->body))
+        return SP_ERR_FORMAT;
+    LIST_REMOVE(o, next);
+    r->n_openings--;
+    link_go_on(r, o, box, len);
     return SP_OK;
 }
 
@@ -150,7 +227,7 @@ enum sp_err keeper_lease(struct store_role *r, const struct lease *lease)
     bool needed;
     enum sp_err err = r->keeper != NULL ? SP_OK : SP_ERR_PEER;
     if (err == SP_OK && lease->job.closed == CLOSED_NOT)
-        err = store_secret_get(r->store, lease->job.no, &secret, &needed);
+        err = store_secret_get(r->store, lease->job.no, lease->job.secret, &secret, &needed);
     if (err != SP_OK)
         return err;
     wire_put_u64(&out, lease->id);
@@ -210,21 +287,26 @@ void secret_forget(struct store_role *r, const struct store_secret *secret, cons
     erase_begin(r, 0, secret, why);
 }
 
-void secret_check(struct store_role *r, uint64_t no, const char *why)
+void secret_check(struct store_role *r, uint64_t no, uint16_t n, const char *why)
 {
     struct store_secret secret;
     struct erasing *e;
     bool needed;
     LIST_FOREACH(e, &r->erasings, next)
-    if (e->no == no)
+    if (e->no == no && e->secret.n == n)
         return;
-    if (r->keeper_ready && store_secret_get(r->store, no, &secret, &needed) == SP_OK && !needed)
+    if (r->keeper_ready && store_secret_get(r->store, no, n, &secret, &needed) == SP_OK && !needed)
         erase_begin(r, no, &secret, why);
 }
 
 static void record_end(struct store_role *r, struct erasing *e)
 {
-    e->state = store_secret_delete(r->store, e->no) == SP_OK ? ERASE_DONE : ERASE_OWED;
+    enum sp_err err = store_secret_delete(r->store, e->no, e->secret.n);
+    if (err == SP_OK && e->secret.kind == 0) {
+        err = store_link_delete(r->store, e->secret.recipient_id);
+        sweep_soon(r);
+    }
+    e->state = err == SP_OK ? ERASE_DONE : ERASE_OWED;
     commit_soon(r);
 }
 
@@ -281,7 +363,9 @@ static enum sp_err on_erased(void *ctx, struct ipc_peer *peer, struct ipc_frame 
 #define WRAPPED (1u + 4u + 2u + STORE_WRAPPED_MAX)
 static const struct ipc_rule rules[] = {
     {VT_SLOTS_REPLY, false, true, 1, 1 + KEY_SIZE, on_slots},
-    {VT_SECRET_REPLY, false, false, 1, WRAPPED, on_secret},
+    {VT_SECRET_REPLY, false, false, 1, WRAPPED, on_wrapped},
+    {VT_WRAP_REPLY, false, false, 1, WRAPPED, on_wrapped},
+    {VT_UNWRAP_REPLY, false, false, 1, 1 + 2 + BOX_MAX, on_unwrapped},
     {VT_ERASE_REPLY, false, false, 1, 1, on_erased},
 };
 const struct ipc_rules keeper_rules = {rules, sizeof(rules) / sizeof(rules[0]), UINT64_MAX,

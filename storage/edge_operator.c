@@ -294,6 +294,8 @@ static const struct verb {
     {"queue", "list", "queue list", 0, 0, queue_verb_list},
     {"queue", "retry", "queue retry ID|all", 1, 1, queue_verb_retry},
     {"queue", "drop", "queue drop ID", 1, 1, queue_verb_drop},
+    {"link", "list", "link list", 0, 0, link_verb_list},
+    {"link", "revoke", "link revoke ID", 1, 1, link_verb_revoke},
 };
 #define N_VERBS (sizeof(verbs) / sizeof(verbs[0]))
 

@@ -17,7 +17,7 @@
 /* Rows are collected first: a cell may need another read of the store. */
 struct listed {
     uint64_t no;
-    uint16_t job;
+    uint16_t job, secret;
     bool skipped;
 };
 
@@ -47,7 +47,7 @@ static enum sp_err collect(void *ctx, const struct store_job *job)
     id_text(job->message_id, id);
     if (b->prefix != NULL && strncmp(id, b->prefix, strlen(b->prefix)) != 0)
         return SP_OK;
-    b->at[b->n++] = (struct listed){job->no, job->job, false};
+    b->at[b->n++] = (struct listed){job->no, job->job, job->secret, false};
     return SP_OK;
 }
 
@@ -186,7 +186,7 @@ static void change_jobs(struct request *q, const char *prefix, const char *done,
             if (b.at[i].skipped)
                 continue;
             queue_retry(r->queue, b.at[i].no, b.at[i].job, now_ms());
-            secret_check(r, b.at[i].no, "dropped");
+            secret_check(r, b.at[i].no, b.at[i].secret, "dropped");
         }
     }
     if (q->err == SP_OK && leased > 0)

@@ -64,7 +64,7 @@ static void give_up(struct store_role *r, struct store_job *job)
     size_t n, left;
     if (store_job_revoke(r->store, job, NULL, now_ms(), &n, &left) == SP_OK)
         group_flush(r);
-    secret_check(r, job->no, "failed");
+    secret_check(r, job->no, job->secret, "failed");
 }
 
 static enum sp_err announce(struct store_role *r, struct lease *l)
@@ -185,7 +185,7 @@ void lease_end_if_over(struct store_role *r, struct lease *l)
         next = job.next_ms;
     queue_end(r->queue, l->job.no, l->job.job, next, l->seen, now_ms());
     keeper_lease_end(r, l->id);
-    secret_check(r, l->job.no, "failed");
+    secret_check(r, l->job.no, l->job.secret, "failed");
     LIST_REMOVE(l, next);
     r->n_leases--;
     free(l);

@@ -191,6 +191,8 @@ struct said {
     uint32_t frame;
     uint64_t lease;
     bool gone; /* the job has ended */
+    bool is_link;
+    uint8_t link[ID_SIZE];
     uint64_t next_s;
     struct result res;
     struct store_job job;
@@ -201,7 +203,10 @@ static void audit_result(const struct said *s)
     static const char *const tls[] = {"none", "encrypted", "verified"};
     const struct store_job *j = &s->job;
     const size_t *count = s->res.count;
-    if (count[DELIVERY_SENT] > 0)
+    if (count[DELIVERY_SENT] > 0 && s->is_link)
+        audit_emit(AUDIT_LINK_SENT, j->message_id, s->link, s->res.host, tls[s->res.tls],
+                   (uint64_t)j->attempts);
+    else if (count[DELIVERY_SENT] > 0)
         audit_emit(AUDIT_RELAY_SENT, j->message_id, j->destination, (uint64_t)count[DELIVERY_SENT],
                    s->res.host, tls[s->res.tls], (uint64_t)j->attempts);
     if (count[DELIVERY_DEFERRED] > 0)
@@ -221,8 +226,11 @@ static void say(struct store_role *r, void *arg, enum sp_err err)
         answer(l->delivery->peer, SD_RESULT_REPLY, s->frame, err);
     if (err == SP_OK) {
         audit_result(s);
+        const char *why = s->res.count[DELIVERY_SENT] > 0 ? "sent" : "failed";
         if (s->gone)
-            secret_check(r, s->job.no, s->res.count[DELIVERY_SENT] > 0 ? "sent" : "failed");
+            secret_check(r, s->job.no, s->job.secret, why);
+        if (s->gone && s->is_link && s->res.count[DELIVERY_FAILED] > 0)
+            link_ended(r, s->link, why);
     } else if (l != NULL) {
         l->settled = false; /* the lease's end says what comes next */
     }
@@ -245,6 +253,22 @@ static void settle_report(struct delivery *d, struct result *res)
     ipc_permit(d->peer, SD_REPORT_BYTES);
 }
 
+/* Nobody will ever hold a link whose notification failed for good. */
+static enum sp_err end_link(struct store_role *r, struct said *s, const struct store_job *job)
+{
+    struct store_secret secret;
+    bool needed;
+    enum sp_err err = store_secret_get(r->store, job->no, job->secret, &secret, &needed);
+    if (err != SP_OK)
+        return err == SP_ERR_NOT_FOUND ? SP_OK : err;
+    s->is_link = true;
+    memcpy(s->link, secret.recipient_id, ID_SIZE);
+    if (s->res.count[DELIVERY_FAILED] == 0)
+        return SP_OK;
+    err = store_link_end(r->store, s->link, DELIVERY_EXPIRED, now_ms());
+    return err == SP_ERR_NOT_FOUND ? SP_OK : err;
+}
+
 static enum sp_err record(struct delivery *d, struct said *s)
 {
     struct store_role *r = d->role;
@@ -265,6 +289,10 @@ static enum sp_err record(struct delivery *d, struct said *s)
     if (res->o[res->n - 1].state != DELIVERY_SENT)
         memcpy(l->job.answer, res->o[res->n - 1].text, sizeof(l->job.answer));
     s->gone = left == 0;
+    if (l->job.secret > 0)
+        err = end_link(r, s, &l->job);
+    if (err != SP_OK)
+        return err;
     s->job = l->job;
     s->job.attempts++;
     if (left > 0 && l->n_reported == l->n_open) {

@@ -22,8 +22,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define ADDRESS_ROOM  (96u * 1024u) /* of one mail's recipients: a status is one frame */
-#define ADDRESS_FIXED 64u           /* of it for each, beside the address itself */
+#define EXPIRY_SLACK_MS (5u * 60u * 1000u) /* clocks differ */
+#define ADDRESS_ROOM    (96u * 1024u)      /* of one mail's recipients: a status is one frame */
+#define ADDRESS_FIXED   64u                /* of it for each, beside the address itself */
 
 /* A sending as store_send wants it. */
 struct parcel {
@@ -31,6 +32,7 @@ struct parcel {
     struct store_box box[STORE_MAX_BOXES];
     char address[STORE_MAX_BOXES][STORE_MAX_ADDRESS];
     const char *user_address[STORE_MAX_BOXES];
+    struct store_link_new link[STORE_LINKS];
 };
 static struct parcel parcel;
 
@@ -112,9 +114,7 @@ static enum sp_err check_from(struct store_role *r, const struct sending *s)
 static enum sp_err check_outside(struct store_role *r, const struct form *f)
 {
     size_t room = 0;
-    if (f->n_links > 0)
-        return SP_ERR_CONFIG;
-    if (f->relay && r->role->config->relay_mode == RELAY_OFF)
+    if ((f->relay || f->n_links > 0) && r->role->config->relay_mode == RELAY_OFF)
         return SP_ERR_CONFIG;
     for (size_t i = 0; i < f->n_users; i++)
         room += ADDRESS_FIXED + strlen(parcel.address[i]);
@@ -125,7 +125,50 @@ static enum sp_err check_outside(struct store_role *r, const struct form *f)
             own_domain(r, address))
             return SP_ERR_FORMAT; /* ours get boxes of their own */
     }
+    for (size_t i = 0; i < f->n_links; i++)
+        room += ADDRESS_FIXED + f->link[i].address.len;
     return room <= ADDRESS_ROOM ? SP_OK : SP_ERR_LIMIT;
+}
+
+/* A link ends within what the operator allows, and its id is nobody's. Leaves it in parcel. */
+static enum sp_err check_link(struct store_role *r, const struct form *f, size_t i,
+                              const uint8_t manifest_hash[HASH_SIZE])
+{
+    const struct form_link *from = &f->link[i];
+    struct store_link_new *to = &parcel.link[i];
+    struct store_link taken;
+    char address[STORE_MAX_ADDRESS];
+    uint64_t now = link_now(r), longest = r->role->config->web_max_expiry * 1000u;
+    *to = (struct store_link_new){
+        .address = from->address, .subject = from->subject, .gate_hash = from->gate_hash};
+    if (from->box.expiry > UINT64_MAX / 1000u)
+        return SP_ERR_FORMAT;
+    to->expires_ms = from->box.expiry * 1000u;
+    if (to->expires_ms <= now || to->expires_ms - now > longest + EXPIRY_SLACK_MS)
+        return SP_ERR_EXPIRED;
+    if (store_address(from->address.bytes, from->address.len, false, address) != SP_OK)
+        return SP_ERR_FORMAT;
+    for (size_t k = 0; k < i; k++)
+        if (memcmp(f->link[k].box.recipient_id, from->box.recipient_id, ID_SIZE) == 0)
+            return SP_ERR_FORMAT;
+    if (store_link_get(r->store, from->box.recipient_id, &taken) == SP_OK)
+        return SP_ERR_EXISTS;
+    return box_digest(&f->envelope, manifest_hash, &from->box, to->digest);
+}
+
+static enum sp_err check_links(struct store_role *r, const struct form *f)
+{
+    uint8_t manifest_hash[HASH_SIZE];
+    if (f->n_links == 0)
+        return SP_OK;
+    if (r->role->config->web_url == NULL)
+        return SP_ERR_CONFIG;
+    if (f->n_links > STORE_LINKS)
+        return SP_ERR_LIMIT;
+    enum sp_err err = envelope_manifest_hash(&f->envelope, manifest_hash);
+    for (size_t i = 0; err == SP_OK && i < f->n_links; i++)
+        err = check_link(r, f, i, manifest_hash);
+    return err;
 }
 
 static enum sp_err check_day(struct store_role *r, const struct sending *s, uint64_t bytes)
@@ -155,6 +198,8 @@ static enum sp_err check_again(struct store_role *r, const struct sending *s)
         err = check_from(r, s);
     if (err == SP_OK)
         err = check_outside(r, s->form);
+    if (err == SP_OK)
+        err = check_links(r, s->form);
     return err == SP_OK ? check_day(r, s, bytes) : err;
 }
 
@@ -164,16 +209,39 @@ static enum sp_err check_again(struct store_role *r, const struct sending *s)
 struct said {
     struct ipc_peer *peer;
     uint32_t frame;
-    uint64_t user, no, users, outside, bytes;
+    uint64_t user, no, users, outside, links, bytes;
     uint8_t message_id[ID_SIZE], user_id[ID_SIZE], draft[ID_SIZE];
-    bool has_secret;
-    struct store_secret secret;
+    struct store_secret *secret; /* the slots to be forgotten, should it not come to pass */
+    size_t n_secrets;
 };
+
+static void forget_all(struct store_role *r, const struct store_secret *secret, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (secret[i].wrapped_len > 0)
+            secret_forget(r, &secret[i], "not sent");
+}
+
+static enum sp_err say_link(void *ctx, const struct store_secret *secret,
+                            const struct store_job *job)
+{
+    struct store_role *r = ctx;
+    struct store_link link;
+    if (store_link_get(r->store, secret->recipient_id, &link) == SP_OK)
+        audit_emit(AUDIT_LINK_CREATED, link.message_id, link.id, job->destination,
+                   link.expires_ms / 1000);
+    return SP_OK;
+}
 
 static enum sp_err schedule(void *ctx, const struct store_job *job)
 {
     struct store_role *r = ctx;
-    audit_emit(AUDIT_RELAY_QUEUED, job->message_id, job->destination, (uint64_t)job->n);
+    struct store_secret secret;
+    bool needed;
+    if (job->secret == 0)
+        audit_emit(AUDIT_RELAY_QUEUED, job->message_id, job->destination, (uint64_t)job->n);
+    else if (store_secret_get(r->store, job->no, job->secret, &secret, &needed) == SP_OK)
+        say_link(r, &secret, job);
     if (queue_add(r->queue, job->no, job->job, job->user, job->destination, job->next_ms,
                   now_ms()) == SP_ERR_MEMORY)
         role_log("no memory to schedule a job: it waits for the next start");
@@ -193,30 +261,38 @@ static void say(struct store_role *r, void *arg, enum sp_err err)
         if (said->peer == r->web)
             ipc_peer_send(said->peer, SW_SEND_REPLY, said->frame, &out, -1);
         audit_emit(AUDIT_SENT, said->message_id, said->user_id, said->users, said->outside,
-                   UINT64_C(0), said->bytes);
-        if (said->outside > 0)
+                   said->links, said->bytes);
+        if (said->outside + said->links > 0)
             store_jobs_each(r->store, said->no, schedule, r);
+        if (said->links > 0)
+            links_schedule(r);
         relay_dispatch(r);
     } else {
         if (said->peer == r->web)
             answer(said->peer, SW_SEND_REPLY, said->frame, err);
-        if (said->has_secret)
-            secret_forget(r, &said->secret, "not sent");
+        forget_all(r, said->secret, said->n_secrets);
     }
+    free(said->secret);
     free(said);
 }
 
-static void fill(struct store_outgoing *o, const struct sending *s,
-                 const struct store_secret *secret)
+static void fill(struct store_outgoing *o, const struct sending *s)
 {
     const struct form *f = s->form;
+    size_t first = f->relay ? 1 : 0; /* of the links' secrets */
+    for (size_t i = 0; i < f->n_links; i++) {
+        parcel.link[i].password = &s->secret[first + 2 * i];
+        parcel.link[i].box = &s->secret[first + 2 * i + 1];
+    }
     *o = (struct store_outgoing){.user = s->user,
                                  .copy = f->sent_copy,
                                  .mail_from = f->mail_from,
                                  .user_address = parcel.user_address,
                                  .outside = f->address,
                                  .n_outside = f->n_addresses,
-                                 .secret = secret};
+                                 .secret = f->relay ? s->secret : NULL,
+                                 .link = parcel.link,
+                                 .n_links = f->n_links};
     memcpy(o->draft, s->draft, ID_SIZE);
     o->message = (struct store_message){.received_ms = now_ms(),
                                         .pieces = (uint16_t)f->envelope.n_pieces,
@@ -227,8 +303,8 @@ static void fill(struct store_outgoing *o, const struct sending *s,
     memcpy(o->message.message_id, f->envelope.message_id, ID_SIZE);
 }
 
-static enum sp_err commit(struct store_role *r, const struct sending *s,
-                          const struct store_secret *secret)
+/* The secrets are said's after success. */
+static enum sp_err commit(struct store_role *r, struct sending *s)
 {
     enum sp_err err = check_again(r, s);
     struct said *said = err == SP_OK ? calloc(1, sizeof(*said)) : NULL;
@@ -239,21 +315,24 @@ static enum sp_err commit(struct store_role *r, const struct sending *s,
                           .user = s->user,
                           .users = s->form->n_users,
                           .outside = s->form->n_addresses,
-                          .has_secret = secret != NULL};
+                          .links = s->form->n_links,
+                          .n_secrets = s->n_secrets};
     memcpy(said->message_id, s->form->envelope.message_id, ID_SIZE);
     memcpy(said->user_id, s->user_id, ID_SIZE);
     memcpy(said->draft, s->draft, ID_SIZE);
-    if (secret != NULL)
-        said->secret = *secret;
     for (uint32_t i = 0; i < s->form->envelope.n_pieces; i++)
         said->bytes += s->form->envelope.piece_length[i];
     secrets_settle(r); /* in the group of the new record, at the latest */
-    fill(&parcel.o, s, secret);
+    fill(&parcel.o, s);
     err = store_send(r->store, &parcel.o, &said->no);
     if (err != SP_OK) {
         free(said);
         return err;
     }
+    for (size_t i = 0; i < s->n_secrets; i++)
+        s->secret[i].box = NULL; /* it goes with the form */
+    said->secret = s->secret;
+    s->secret = NULL;
     return group_answer(r, &(struct reply){.then = say, .arg = said});
 }
 
@@ -266,34 +345,54 @@ static void end(struct store_role *r, struct sending *s, enum sp_err err)
         if (s->peer == r->web)
             answer(s->peer, SW_SEND_REPLY, s->frame, err);
     }
+    if (s->secret != NULL && err != SP_OK)
+        forget_all(r, s->secret, s->n_secrets);
+    free(s->secret);
     form_free(s->form);
     sodium_memzero(s, sizeof(*s));
     free(s);
 }
 
-void send_go_on(struct store_role *r, struct sending *s, enum sp_err status, uint32_t slot,
-                const uint8_t *wrapped, size_t len)
+void send_go_on(struct store_role *r, struct sending *s)
 {
-    struct store_secret secret = {.kind = BOX_RELAY,
-                                  .slot = slot,
-                                  .received_ms = now_ms(),
-                                  .box = s->form->relay_bytes,
-                                  .box_len = s->form->relay_len};
-    if (status != SP_OK) {
-        end(r, s, status == SP_ERR_NO_SPACE ? status : SP_ERR_NO_KEY);
-        return;
-    }
-    memcpy(secret.message_id, s->form->envelope.message_id, ID_SIZE);
-    memcpy(secret.recipient_id, s->form->relay_box.recipient_id, ID_SIZE);
-    memcpy(secret.wrapped, wrapped, len);
-    secret.wrapped_len = len;
+    enum sp_err err =
+        s->failed == SP_OK || s->failed == SP_ERR_NO_SPACE ? s->failed : SP_ERR_NO_KEY;
     /* Revoking a device ends its sessions. */
-    enum sp_err err = SP_ERR_DENIED;
-    if (sessions_find(r->sessions, clock_us() / 1000, s->token) != NULL)
-        err = commit(r, s, &secret);
-    if (err != SP_OK)
-        secret_forget(r, &secret, "not sent");
+    if (err == SP_OK && sessions_find(r->sessions, clock_us() / 1000, s->token) == NULL)
+        err = SP_ERR_DENIED;
+    if (err == SP_OK)
+        err = commit(r, s);
     end(r, s, err);
+}
+
+static void secret_init(struct store_secret *secret, const struct form *f, uint16_t n, uint8_t kind,
+                        const uint8_t *recipient_id, const uint8_t *box, size_t len)
+{
+    *secret = (struct store_secret){
+        .n = n, .kind = kind, .received_ms = now_ms(), .box = box, .box_len = len};
+    memcpy(secret->message_id, f->envelope.message_id, ID_SIZE);
+    memcpy(secret->recipient_id, recipient_id, ID_SIZE);
+}
+
+/* What the keeper is to wrap, in the order of the requests. */
+static enum sp_err list_secrets(struct sending *s)
+{
+    const struct form *f = s->form;
+    size_t at = 0;
+    s->n_secrets = (f->relay ? 1 : 0) + 2 * f->n_links;
+    s->secret = calloc(s->n_secrets + 1, sizeof(*s->secret));
+    if (s->secret == NULL)
+        return SP_ERR_MEMORY;
+    if (f->relay)
+        secret_init(&s->secret[at++], f, 0, BOX_RELAY, f->relay_box.recipient_id, f->relay_bytes,
+                    f->relay_len);
+    for (size_t i = 0; i < f->n_links; i++) {
+        const struct form_link *l = &f->link[i];
+        secret_init(&s->secret[at++], f, (uint16_t)(2 * i + 1), BOX_PASSWORD, l->box.recipient_id,
+                    NULL, 0);
+        secret_init(&s->secret[at++], f, (uint16_t)(2 * i + 2), 0, l->box.recipient_id, NULL, 0);
+    }
+    return SP_OK;
 }
 
 /* Decodes and checks; then the keeper's turn, or at once the commit. The sending is the keeper
@@ -312,8 +411,10 @@ static enum sp_err begin(struct store_role *r, struct sending *s, const struct s
         err = check_device(r, s, session);
     if (err == SP_OK)
         err = check_again(r, s);
-    if (err == SP_OK && !s->form->relay)
-        return commit(r, s, NULL);
+    if (err == SP_OK)
+        err = list_secrets(s);
+    if (err == SP_OK && s->n_secrets == 0)
+        return commit(r, s);
     if (err == SP_OK)
         err = keeper_wrap(r, s);
     *waits = err == SP_OK;

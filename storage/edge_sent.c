@@ -58,9 +58,9 @@ static enum sp_err put_status(void *ctx, const struct store_recipient *r)
     wire_put_u64(t->out, r->next_ms);
     wire_put_u32(t->out, r->attempts);
     wire_put_b16(t->out, r->text.bytes, r->text.len < t->text_max ? r->text.len : t->text_max);
-    wire_put_u64(t->out, 0); /* these three: links */
-    wire_put_u32(t->out, 0);
-    wire_put_u64(t->out, 0);
+    wire_put_u64(t->out, r->expires_ms);
+    wire_put_u32(t->out, r->visits);
+    wire_put_u64(t->out, r->opened_ms);
     return SP_OK;
 }
 
@@ -98,7 +98,7 @@ struct found {
     size_t n;
     struct {
         uint64_t no;
-        uint16_t job;
+        uint16_t job, secret;
     } at[REVOKES_MAX];
 };
 
@@ -108,6 +108,7 @@ static enum sp_err collect(void *ctx, const struct store_job *job)
     if (job->user != f->user || f->n == REVOKES_MAX)
         return SP_OK;
     f->at[f->n].no = job->no;
+    f->at[f->n].secret = job->secret;
     f->at[f->n++].job = job->job;
     return SP_OK;
 }
@@ -117,6 +118,7 @@ enum sp_err revoke_open(struct store_role *r, uint64_t user, uint64_t no, const 
 {
     static struct found f;
     struct store_job job;
+    size_t links = 0;
     f.user = user;
     f.n = 0;
     *n = 0;
@@ -128,15 +130,18 @@ enum sp_err revoke_open(struct store_role *r, uint64_t user, uint64_t no, const 
         err = store_job_get(r->store, f.at[i].no, f.at[i].job, &job);
         if (err == SP_OK)
             err = store_job_revoke(r->store, &job, address, now_ms(), &some, &left);
-        if (err == SP_OK)
+        if (err == SP_OK && job.secret == 0) /* links count themselves */
             *n += some;
     }
     if (err == SP_OK)
         err = group_flush(r);
+    if (err == SP_OK)
+        err = links_revoke(r, user, no, address, &links);
+    *n += links;
     for (size_t i = 0; err == SP_OK && i < f.n; i++) {
         if (store_job_get(r->store, f.at[i].no, f.at[i].job, &job) == SP_ERR_NOT_FOUND)
             queue_remove(r->queue, f.at[i].no, f.at[i].job);
-        secret_check(r, f.at[i].no, "revoked");
+        secret_check(r, f.at[i].no, f.at[i].secret, "revoked");
     }
     sweep_soon(r);
     return err;

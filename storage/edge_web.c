@@ -352,5 +352,9 @@ static const struct ipc_rule rules[] = {
     {SW_SENT, false, false, TOKEN + 20, TOKEN + 20, on_sent},
     {SW_DELIVERY_STATUS, false, false, TOKEN + 16, TOKEN + 16, on_delivery_status},
     {SW_REVOKE, false, false, TOKEN + 18, TOKEN + 18 + STORE_MAX_ADDRESS, on_revoke},
+    {SW_LINK_PAGE, false, false, 18, 18 + LINK_CLIENT, on_link_page},
+    {SW_LINK_ENVELOPE, false, false, 54, 54 + LINK_CLIENT, on_link_envelope},
+    {SW_LINK_PIECE, false, false, 65, 65 + LINK_CLIENT, on_link_piece},
+    {SW_LINK_EXPOSED, false, false, 18, 18 + LINK_CLIENT, on_link_exposed},
 };
 const struct ipc_rules web_rules = {rules, sizeof(rules) / sizeof(rules[0]), UINT64_MAX, edge_gone};

@@ -21,6 +21,9 @@
 #define CHAIN_MAX     1024u /* links of one user's history: each login verifies all of them */
 #define BUCKETS       1024u
 #define SENDINGS_MAX  64u /* mails that wait for the keeper */
+#define OPENINGS_MAX  256u
+#define WRAPPING_MAX  512u /* requests under way; the peer's queue holds 1,024 frames */
+#define LINK_CLIENT   64u  /* a client's address, with NUL */
 
 struct store_role;
 
@@ -63,6 +66,11 @@ struct sending {
     uint64_t user;
     uint8_t token[SESSION_TOKEN], draft[ID_SIZE], user_id[ID_SIZE];
     struct form *form;
+    /* What the keeper wraps: the relay key, then password and box of each link; the i-th is the
+     * request id + i. */
+    struct store_secret *secret;
+    size_t n_secrets, n_wrapped;
+    enum sp_err failed;
 };
 
 /* A secret whose slot is to be overwritten, or is. */
@@ -71,8 +79,19 @@ struct erasing {
     uint32_t id; /* of the request to the keeper; 0: to be asked again */
     uint64_t no; /* the message whose record goes after it; 0: there is no record */
     enum { ERASE_ASKED, ERASE_DONE, ERASE_OWED } state; /* done: the record's end is in the group */
-    struct store_secret secret;
+    struct store_secret secret;                         /* its n with no names the record */
     char why[16];
+};
+
+/* A link's envelope that waits for the keeper to unwrap the box. */
+struct opening {
+    LIST_ENTRY(opening) next;
+    uint32_t id; /* of the request to the keeper */
+    struct ipc_peer *peer;
+    uint32_t frame; /* SW_LINK_ENVELOPE's */
+    uint32_t offset;
+    uint8_t link[ID_SIZE];
+    char client[LINK_CLIENT];
 };
 
 /* One job in the hands of a delivery. */
@@ -116,8 +135,12 @@ struct store_role {
     uint8_t keeper_pk[KEY_SIZE];
     uint32_t keeper_id;
     LIST_HEAD(, sending) sendings;
-    size_t n_sendings;
+    size_t n_sendings, n_wrapping; /* n_wrapping: requests of theirs */
     LIST_HEAD(, erasing) erasings;
+    LIST_HEAD(, opening) openings;
+    size_t n_openings;
+    uint64_t latest_ms, noted_ms; /* the wall clock never goes back for links */
+    uint64_t links_opened, links_expired;
     /* relay */
     struct ipc_peer *relay;
     struct queue *queue;
@@ -173,9 +196,8 @@ enum sp_err on_upload_put(void *ctx, struct ipc_peer *peer, struct ipc_frame *fr
 enum sp_err on_upload_drop(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame);
 /* edge_send.c */
 enum sp_err on_send(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame);
-/* The keeper has answered. wrapped: NULL unless status is SP_OK. Ends the sending. */
-void send_go_on(struct store_role *r, struct sending *s, enum sp_err status, uint32_t slot,
-                const uint8_t *wrapped, size_t len);
+/* The keeper has answered for all of its secrets. Ends the sending. */
+void send_go_on(struct store_role *r, struct sending *s);
 /* edge_sent.c */
 enum sp_err on_sent(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame);
 enum sp_err on_delivery_status(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame);
@@ -191,12 +213,15 @@ enum sp_err revoke_open(struct store_role *r, uint64_t user, uint64_t no, const 
 extern const struct ipc_rules keeper_rules;
 /* Tells the keeper which slots are in use. */
 enum sp_err keeper_begin(struct store_role *r);
-/* Asks for a sending's secret to be wrapped; it is the edge's until send_go_on. */
+/* Asks for a sending's secrets to be wrapped; it is the edge's until send_go_on. */
 enum sp_err keeper_wrap(struct store_role *r, struct sending *s);
+/* Asks for a link's box; its edge's until link_go_on. */
+enum sp_err keeper_unwrap(struct store_role *r, struct opening *o,
+                          const struct store_secret *secret);
 enum sp_err keeper_lease(struct store_role *r, const struct lease *lease);
 void keeper_lease_end(struct store_role *r, uint64_t lease);
 /* After a commit: has the message's secret erased if no job needs it any more. */
-void secret_check(struct store_role *r, uint64_t no, const char *why);
+void secret_check(struct store_role *r, uint64_t no, uint16_t n, const char *why);
 /* A slot that no record names. */
 void secret_forget(struct store_role *r, const struct store_secret *secret, const char *why);
 /* Before a new secret's record is written, and every minute: the ends of records whose slots are
@@ -204,6 +229,28 @@ void secret_forget(struct store_role *r, const struct store_secret *secret, cons
 void secrets_settle(struct store_role *r);
 /* A group is over. */
 void secrets_flushed(struct store_role *r, enum sp_err err);
+
+/* edge_link.c */
+enum sp_err on_link_page(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame);
+enum sp_err on_link_envelope(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame);
+enum sp_err on_link_piece(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame);
+enum sp_err on_link_exposed(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame);
+/* The keeper has unwrapped the box, or not (box NULL). Ends the opening. */
+void link_go_on(struct store_role *r, struct opening *o, const uint8_t *box, size_t len);
+/* Wall-clock milliseconds that never go back, not even over restarts. */
+uint64_t link_now(struct store_role *r);
+/* Links whose time is over end; the time is noted. Every minute, and when link_soon says. */
+void links_expire(struct store_role *r);
+/* Sees to it that links_expire runs when the next link ends. */
+void links_schedule(struct store_role *r);
+/* Ends the live links of a message (no 0: of all mail) of one user, for one address or all (NULL);
+ * commits. *n: so many more. */
+enum sp_err links_revoke(struct store_role *r, uint64_t user, uint64_t no, const char *address,
+                         size_t *n);
+/* A link that has ended, durably: its slots are erased, then its records go. */
+void link_erase(struct store_role *r, const struct store_link *link, const char *why);
+/* Audits and erases one that was revoked, or whose notification failed for good. */
+void link_ended(struct store_role *r, const uint8_t id[ID_SIZE], const char *why);
 
 /* edge_relay.c */
 extern const struct ipc_rules relay_rules;

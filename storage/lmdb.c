@@ -27,7 +27,7 @@ static const char *const table_names[TABLES] = {
     [T_MESSAGES] = "messages", [T_BLOCKS] = "blocks",       [T_LOOSE] = "loose",
     [T_DRAFTS] = "drafts",     [T_SENT] = "sent",           [T_RECIPIENTS] = "recipients",
     [T_JOBS] = "jobs",         [T_SECRETS] = "secrets",     [T_USAGE] = "usage",
-    [T_TIMERS] = "timers",
+    [T_TIMERS] = "timers",     [T_LINKS] = "links",
 };
 
 static enum sp_err from_mdb(int rc)
@@ -200,7 +200,7 @@ static void group_end(struct store *s)
     s->group++;
 }
 
-static enum sp_err counter_put(struct store *s, const char *name, uint64_t value)
+enum sp_err counter_put(struct store *s, const char *name, uint64_t value)
 {
     struct key key = key_bytes(name, strlen(name)), v = key_u64(value);
     return row_put(s, T_META, &key, v.bytes, v.len);
@@ -374,7 +374,7 @@ static int open_tables(struct store *s)
     return rc != 0 ? rc : mdb_txn_begin(s->env, NULL, MDB_RDONLY, &s->read);
 }
 
-static enum sp_err counter_get(struct store *s, MDB_txn *txn, const char *name, uint64_t *value)
+enum sp_err counter_get(struct store *s, MDB_txn *txn, const char *name, uint64_t *value)
 {
     struct key key = key_bytes(name, strlen(name));
     struct wire_in in;
@@ -481,6 +481,7 @@ enum sp_err store_totals(struct store *s, struct store_totals *out)
     out->drafts = rows(s, txn, T_DRAFTS);
     out->jobs = rows(s, txn, T_JOBS);
     out->secrets = rows(s, txn, T_SECRETS);
+    out->links = rows(s, txn, T_LINKS);
     out->map_used = (info.me_last_pgno + 1) * s->page;
     out->bytes = s->bytes_committed;
     return SP_OK;

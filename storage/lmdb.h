@@ -21,7 +21,8 @@
  *     sent       user no, message_id[16]     -> lmdb_sent.c
  *     recipients message no, u16 index       -> lmdb_sent.c
  *     jobs       message no, u16 job         -> lmdb_jobs.c: all of them together are one ref
- *     secrets    message no                  -> lmdb_jobs.c
+ *     secrets    message no, u16 n           -> lmdb_jobs.c
+ *     links      link_id[16]                 -> lmdb_links.c: each is one ref of its message
  *     usage      user no                     -> u64 day_ms, u64 messages, u64 bytes
  *     timers     u64 at_ms, u8 what, user no, id[16] -> nothing: a draft or a status ends then
  */
@@ -51,6 +52,7 @@ enum table {
     T_SECRETS,
     T_USAGE,
     T_TIMERS,
+    T_LINKS,
     TABLES
 };
 
@@ -129,6 +131,10 @@ enum sp_err row_reserve(struct store *s, enum table t, const struct key *key, si
 /* SP_OK too when there was none. */
 enum sp_err row_delete(struct store *s, enum table t, const struct key *key);
 
+/* Numbers in meta; *value stays what it is where there is none. */
+enum sp_err counter_get(struct store *s, MDB_txn *txn, const char *name, uint64_t *value);
+enum sp_err counter_put(struct store *s, const char *name, uint64_t value);
+
 /* --- shared by the parts --- */
 
 enum sp_err user_get(struct store *s, MDB_txn *txn, uint64_t no, struct store_user *out);
@@ -183,7 +189,7 @@ enum sp_err sent_detach(struct store *s, uint64_t user, const uint8_t message_id
 /* A timer of a status has come. */
 enum sp_err sent_expire(struct store *s, uint64_t now_ms, uint64_t user,
                         const uint8_t message_id[ID_SIZE]);
-enum timer { TIMER_DRAFT = 1, TIMER_STATUS };
+enum timer { TIMER_DRAFT = 1, TIMER_STATUS, TIMER_LINK }; /* links: user 0 */
 enum sp_err timer_put(struct store *s, uint64_t at_ms, enum timer what, uint64_t user,
                       const uint8_t id[ID_SIZE]);
 enum sp_err timer_delete(struct store *s, uint64_t at_ms, enum timer what, uint64_t user,
@@ -193,9 +199,24 @@ enum sp_err draft_take(struct store *s, uint64_t user, const uint8_t id[ID_SIZE]
 /* Any one draft of a user is dropped; SP_ERR_NOT_FOUND: there is none. */
 enum sp_err draft_drop_any(struct store *s, uint64_t user);
 /* Queues jobs for the recipients from index first on. */
-enum sp_err jobs_add(struct store *s, uint64_t no, const struct store_outgoing *o, uint16_t first);
-/* Whether the message has jobs, and such as are not closed. */
-enum sp_err jobs_left(struct store *s, MDB_txn *txn, uint64_t no, bool *any, bool *needed);
+enum sp_err jobs_add(struct store *s, uint64_t no, const struct store_outgoing *o, uint16_t first,
+                     uint16_t *next);
+/* Whether the message has jobs, and such as are not closed and need its secret n. */
+enum sp_err jobs_left(struct store *s, MDB_txn *txn, uint64_t no, uint16_t n, bool *any,
+                      bool *needed);
+/* The secret's row, and the link's. first: index of the first link among the recipients. */
+enum sp_err secret_put(struct store *s, uint64_t no, const struct store_secret *secret);
+enum sp_err links_add(struct store *s, uint64_t no, const struct store_outgoing *o, uint16_t first,
+                      uint16_t job);
+enum sp_err link_read(struct store *s, MDB_txn *txn, const uint8_t id[ID_SIZE],
+                      struct store_link *out);
+/* Closes a job whose recipients this state ends; *left: open ones that remain. */
+enum sp_err job_end(struct store *s, struct store_job *job, const char *address,
+                    enum store_delivery state, uint64_t now_ms, size_t *n, size_t *left);
+enum sp_err job_write(struct store *s, const struct store_job *job);
+/* The domain of an address, in A-labels. */
+void job_destination(const struct store_text *address, char out[STORE_MAX_ADDRESS]);
+/* The number after the last job of jobs_add goes to *next. */
 enum sp_err job_read(struct store *s, MDB_txn *txn, uint64_t no, uint16_t job,
                      struct store_job *out);
 enum sp_err recipient_put(struct store *s, uint64_t no, const struct store_recipient *r,

@@ -245,7 +245,20 @@ static enum sp_err next_timer(struct store *s, uint64_t now_ms, uint64_t *at_ms,
     return wire_in_done(&in) ? SP_OK : group_lose(s, MDB_CORRUPTED);
 }
 
-enum sp_err store_expire(struct store *s, uint64_t now_ms, unsigned budget, bool *more)
+static enum sp_err expire_link(struct store *s, uint64_t now_ms, const uint8_t id[ID_SIZE],
+                               void (*link)(void *ctx, const struct store_link *link), void *ctx)
+{
+    struct store_link ended;
+    enum sp_err err = store_link_end(s, id, DELIVERY_EXPIRED, now_ms);
+    if (err == SP_OK)
+        err = link_read(s, s->write, id, &ended);
+    if (err == SP_OK && link != NULL)
+        link(ctx, &ended);
+    return err == SP_ERR_NOT_FOUND ? SP_OK : err;
+}
+
+enum sp_err store_expire(struct store *s, uint64_t now_ms, unsigned budget, bool *more,
+                         void (*link)(void *ctx, const struct store_link *link), void *ctx)
 {
     uint64_t at_ms, user;
     enum timer what;
@@ -258,6 +271,8 @@ enum sp_err store_expire(struct store *s, uint64_t now_ms, unsigned budget, bool
             err = timer_delete(s, at_ms, what, user, id);
         if (err == SP_OK && what == TIMER_DRAFT)
             err = store_draft_drop(s, user, id);
+        else if (err == SP_OK && what == TIMER_LINK)
+            err = expire_link(s, now_ms, id, link, ctx);
         else if (err == SP_OK)
             err = sent_expire(s, now_ms, user, id);
     }

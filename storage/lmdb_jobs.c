@@ -5,7 +5,7 @@
 
 #include <string.h>
 
-#define JOB_MAX (8u + 16u + 8u + 8u + 4u + 1u + 1u + 3u * (2u + STORE_ANSWER) + 2u + 200u)
+#define JOB_MAX (8u + 16u + 8u + 8u + 4u + 1u + 1u + 2u + 3u * (2u + STORE_ANSWER) + 2u + 200u)
 
 /* --- rows --- */
 
@@ -23,7 +23,7 @@ static void get_text(struct wire_in *in, char *text, size_t cap)
     text[len] = '\0';
 }
 
-static enum sp_err job_write(struct store *s, const struct store_job *j)
+enum sp_err job_write(struct store *s, const struct store_job *j)
 {
     uint8_t buf[JOB_MAX];
     struct wire_out out = wire_out(buf, sizeof(buf));
@@ -35,6 +35,7 @@ static enum sp_err job_write(struct store *s, const struct store_job *j)
     wire_put_u32(&out, j->attempts);
     wire_put_u8(&out, j->crashes);
     wire_put_u8(&out, (uint8_t)j->closed);
+    wire_put_u16(&out, j->secret);
     put_text(&out, j->destination);
     put_text(&out, j->mail_from);
     put_text(&out, j->answer);
@@ -53,6 +54,7 @@ static enum sp_err job_decode(struct wire_in in, struct store_job *j)
     j->attempts = wire_get_u32(&in);
     j->crashes = wire_get_u8(&in);
     j->closed = wire_get_u8(&in);
+    j->secret = wire_get_u16(&in);
     get_text(&in, j->destination, sizeof(j->destination));
     get_text(&in, j->mail_from, sizeof(j->mail_from));
     get_text(&in, j->answer, sizeof(j->answer));
@@ -113,7 +115,7 @@ enum sp_err store_jobs_each(struct store *s, uint64_t no,
 /* --- queueing --- */
 
 /* Jobs go to domains in A-labels, as DNS knows them. */
-static void destination_of(const struct store_text *address, char out[STORE_MAX_ADDRESS])
+void job_destination(const struct store_text *address, char out[STORE_MAX_ADDRESS])
 {
     char normal[STORE_MAX_ADDRESS];
     out[0] = '\0';
@@ -123,9 +125,9 @@ static void destination_of(const struct store_text *address, char out[STORE_MAX_
     memcpy(out, domain, strlen(domain) + 1);
 }
 
-static enum sp_err secret_put(struct store *s, uint64_t no, const struct store_secret *secret)
+enum sp_err secret_put(struct store *s, uint64_t no, const struct store_secret *secret)
 {
-    struct key key = key_u64(no);
+    struct key key = key_u64_u16(no, secret->n);
     size_t len = 1 + 2 * ID_SIZE + 4 + 8 + 2 + secret->wrapped_len + 2 + secret->box_len;
     void *space;
     enum sp_err err = row_reserve(s, T_SECRETS, &key, len, &space);
@@ -142,7 +144,8 @@ static enum sp_err secret_put(struct store *s, uint64_t no, const struct store_s
     return SP_OK;
 }
 
-enum sp_err jobs_add(struct store *s, uint64_t no, const struct store_outgoing *o, uint16_t first)
+enum sp_err jobs_add(struct store *s, uint64_t no, const struct store_outgoing *o, uint16_t first,
+                     uint16_t *next)
 {
     struct store_job j = {.no = no,
                           .user = o->user,
@@ -153,7 +156,7 @@ enum sp_err jobs_add(struct store *s, uint64_t no, const struct store_outgoing *
     enum sp_err err = secret_put(s, no, o->secret);
     for (size_t i = 0; err == SP_OK && i < o->n_outside; i++) {
         char destination[STORE_MAX_ADDRESS];
-        destination_of(&o->outside[i], destination);
+        job_destination(&o->outside[i], destination);
         if (i > 0 && (j.n == STORE_JOB_RECIPIENTS || strcmp(destination, j.destination) != 0)) {
             err = job_write(s, &j);
             j.job++;
@@ -169,12 +172,14 @@ enum sp_err jobs_add(struct store *s, uint64_t no, const struct store_outgoing *
         if (err == SP_OK)
             err = recipient_put(s, no, &r, j.job);
     }
+    *next = j.job + 1;
     return err == SP_OK ? job_write(s, &j) : err;
 }
 
 /* --- results --- */
 
-enum sp_err jobs_left(struct store *s, MDB_txn *txn, uint64_t no, bool *any, bool *needed)
+enum sp_err jobs_left(struct store *s, MDB_txn *txn, uint64_t no, uint16_t n, bool *any,
+                      bool *needed)
 {
     MDB_cursor *cursor;
     struct store_job job;
@@ -191,7 +196,7 @@ enum sp_err jobs_left(struct store *s, MDB_txn *txn, uint64_t no, bool *any, boo
             break;
         err = job_decode(wire_in(v.mv_data, v.mv_size), &job);
         *any = true;
-        *needed = *needed || (err == SP_OK && job.closed == CLOSED_NOT);
+        *needed = *needed || (err == SP_OK && job.closed == CLOSED_NOT && job.secret == n);
     }
     mdb_cursor_close(cursor);
     return err;
@@ -214,7 +219,7 @@ static enum sp_err job_close(struct store *s, const struct store_job *j, size_t 
         return SP_OK;
     enum sp_err err = row_delete(s, T_JOBS, &key);
     if (err == SP_OK)
-        err = jobs_left(s, s->write, j->no, &any, &needed);
+        err = jobs_left(s, s->write, j->no, 0, &any, &needed);
     return err == SP_OK && !any ? message_unref(s, j->no) : err;
 }
 
@@ -285,8 +290,8 @@ static bool is_for(const struct store_recipient *r, const char *address)
             strcmp(name, address) == 0);
 }
 
-enum sp_err store_job_revoke(struct store *s, struct store_job *job, const char *address,
-                             uint64_t now_ms, size_t *n, size_t *left)
+enum sp_err job_end(struct store *s, struct store_job *job, const char *address,
+                    enum store_delivery state, uint64_t now_ms, size_t *n, size_t *left)
 {
     *n = *left = 0;
     enum sp_err err = group_open(s);
@@ -300,10 +305,16 @@ enum sp_err store_job_revoke(struct store *s, struct store_job *job, const char 
         }
         if (err != SP_OK || !delivery_open(r.state) || !is_for(&r, address))
             continue;
-        err = set_state(s, job, job->recipient[i], DELIVERY_REVOKED, "", now_ms, false);
+        err = set_state(s, job, job->recipient[i], state, "", now_ms, false);
         (*n)++;
     }
     return err == SP_OK ? job_close(s, job, left) : err;
+}
+
+enum sp_err store_job_revoke(struct store *s, struct store_job *job, const char *address,
+                             uint64_t now_ms, size_t *n, size_t *left)
+{
+    return job_end(s, job, address, DELIVERY_REVOKED, now_ms, n, left);
 }
 
 /* --- secrets --- */
@@ -323,19 +334,34 @@ static enum sp_err secret_decode(struct wire_in in, struct store_secret *out)
     return SP_OK;
 }
 
-enum sp_err store_secret_get(struct store *s, uint64_t no, struct store_secret *out, bool *needed)
+/* A link's box is needed as long as the link lives, all others by jobs. */
+static enum sp_err is_needed(struct store *s, MDB_txn *txn, uint64_t no,
+                             const struct store_secret *secret, bool *needed)
+{
+    struct store_link link;
+    bool any;
+    *needed = false;
+    if (secret->kind != 0)
+        return jobs_left(s, txn, no, secret->n, &any, needed);
+    enum sp_err err = link_read(s, txn, secret->recipient_id, &link);
+    *needed = err == SP_OK && link.ended == DELIVERY_QUEUED;
+    return err == SP_ERR_NOT_FOUND ? SP_OK : err;
+}
+
+enum sp_err store_secret_get(struct store *s, uint64_t no, uint16_t n, struct store_secret *out,
+                             bool *needed)
 {
     MDB_txn *txn;
     struct wire_in in;
-    struct key key = key_u64(no);
-    bool any;
+    struct key key = key_u64_u16(no, n);
     *needed = false;
     enum sp_err err = current(s, &txn);
     if (err == SP_OK)
-        err = jobs_left(s, txn, no, &any, needed);
-    if (err == SP_OK)
         err = row_get(s, txn, T_SECRETS, &key, &in);
-    return err == SP_OK ? secret_decode(in, out) : err;
+    if (err == SP_OK)
+        err = secret_decode(in, out);
+    out->n = n;
+    return err == SP_OK ? is_needed(s, txn, no, out, needed) : err;
 }
 
 enum sp_err store_secrets_each(struct store *s,
@@ -355,10 +381,11 @@ enum sp_err store_secrets_each(struct store *s,
     while (err == SP_OK && mdb_cursor_get(cursor, &k, &v, MDB_NEXT) == 0) {
         struct wire_in at = wire_in(k.mv_data, k.mv_size);
         uint64_t no = wire_get_u64(&at);
-        bool any, needed = false;
+        bool needed = false;
         err = secret_decode(wire_in(v.mv_data, v.mv_size), &secret);
+        secret.n = wire_get_u16(&at);
         if (err == SP_OK)
-            err = jobs_left(s, txn, no, &any, &needed);
+            err = is_needed(s, txn, no, &secret, &needed);
         if (err == SP_OK)
             err = each(ctx, no, &secret, needed);
     }
@@ -366,9 +393,9 @@ enum sp_err store_secrets_each(struct store *s,
     return err;
 }
 
-enum sp_err store_secret_delete(struct store *s, uint64_t no)
+enum sp_err store_secret_delete(struct store *s, uint64_t no, uint16_t n)
 {
-    struct key key = key_u64(no);
+    struct key key = key_u64_u16(no, n);
     return row_delete(s, T_SECRETS, &key);
 }
 

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #define SENT_ROW      (8u + 8u + 8u + 8u + 4u + 2u)
-#define RECIPIENT_MAX (16u + 2u * (2u + STORE_ANSWER))
+#define RECIPIENT_MAX (36u + 2u * (2u + STORE_ANSWER))
 #define DAY_MS        UINT64_C(86400000)
 
 /* --- rows --- */
@@ -65,6 +65,9 @@ enum sp_err recipient_put(struct store *s, uint64_t no, const struct store_recip
     wire_put_u16(&out, job);
     wire_put_b16(&out, r->address.bytes, r->address.len);
     wire_put_b16(&out, r->text.bytes, r->text.len);
+    wire_put_u64(&out, r->expires_ms);
+    wire_put_u64(&out, r->opened_ms);
+    wire_put_u32(&out, r->visits);
     return wire_out_ok(&out) ? row_put(s, T_RECIPIENTS, &key, buf, out.len) : SP_ERR_LIMIT;
 }
 
@@ -78,6 +81,9 @@ static enum sp_err recipient_decode(struct wire_in in, struct store_recipient *r
     *job = wire_get_u16(&in);
     r->address.bytes = wire_get_b16(&in, STORE_MAX_ADDRESS, &r->address.len);
     r->text.bytes = wire_get_b16(&in, STORE_ANSWER, &r->text.len);
+    r->expires_ms = wire_get_u64(&in);
+    r->opened_ms = wire_get_u64(&in);
+    r->visits = wire_get_u32(&in);
     return wire_in_done(&in) ? SP_OK : SP_ERR_FORMAT;
 }
 
@@ -170,7 +176,7 @@ static enum sp_err check_draft(const struct store_draft *d, const struct store_o
 static enum sp_err check(struct store *s, const struct store_outgoing *o, struct store_draft *d)
 {
     struct sent other;
-    uint64_t rows = 4 + o->message.boxes + 2 * o->n_outside;
+    uint64_t rows = 4 + o->message.boxes + 2 * o->n_outside + 8 * o->n_links;
     enum sp_err err = group_take(s, rows * s->page + o->copy.len);
     if (err == SP_OK)
         err = store_draft_get(s, o->user, o->draft, d);
@@ -188,11 +194,13 @@ enum sp_err store_send(struct store *s, const struct store_outgoing *o, uint64_t
 {
     struct store_draft d;
     uint64_t bytes = 0, taken;
-    uint32_t queued = o->secret != NULL ? 1 : 0;
+    uint16_t jobs = 0, first = (uint16_t)o->message.boxes;
+    /* All jobs together need the pieces, and each link for itself. */
+    uint32_t others = (o->secret != NULL || o->n_links > 0) + (uint32_t)o->n_links;
     enum sp_err err = check(s, o, &d);
     *no = d.no;
     if (err == SP_OK)
-        err = message_deliver(s, d.no, d.length, &o->message, queued);
+        err = message_deliver(s, d.no, d.length, &o->message, others);
     if (err != SP_OK)
         return err;
     for (uint16_t i = 0; i < d.pieces; i++)
@@ -201,14 +209,16 @@ enum sp_err store_send(struct store *s, const struct store_outgoing *o, uint64_t
                         .sent_ms = o->message.received_ms,
                         .copy_no = s->next_message++,
                         .copy_len = (uint32_t)o->copy.len,
-                        .recipients = (uint16_t)(o->message.boxes + o->n_outside)};
+                        .recipients = (uint16_t)(first + o->n_outside + o->n_links)};
     err = draft_take(s, o->user, o->draft, &taken);
     if (err == SP_OK)
         err = blocks_append(s, sent.copy_no, 0, 0, o->copy.bytes, o->copy.len);
     if (err == SP_OK)
         err = put_users(s, d.no, o);
-    if (err == SP_OK && queued)
-        err = jobs_add(s, d.no, o, (uint16_t)o->message.boxes);
+    if (err == SP_OK && o->secret != NULL)
+        err = jobs_add(s, d.no, o, first, &jobs);
+    if (err == SP_OK && o->n_links > 0)
+        err = links_add(s, d.no, o, (uint16_t)(first + o->n_outside), jobs);
     if (err == SP_OK)
         err = sent_put(s, o->user, o->message.message_id, &sent);
     if (err == SP_OK)
@@ -338,7 +348,7 @@ enum sp_err sent_expire(struct store *s, uint64_t now_ms, uint64_t user,
     bool any, needed;
     enum sp_err err = sent_get(s, s->write, user, message_id, &sent);
     if (err == SP_OK)
-        err = jobs_left(s, s->write, sent.no, &any, &needed);
+        err = jobs_left(s, s->write, sent.no, 0, &any, &needed);
     if (err != SP_OK)
         return err;
     if (!any)

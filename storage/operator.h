@@ -1,6 +1,7 @@
 #ifndef SEALPOST_STORAGE_OPERATOR_H
 #define SEALPOST_STORAGE_OPERATOR_H
-/* One request of an operator, as the files with verbs share it (edge_operator.c, edge_queue.c). */
+/* One request of an operator, as the files with verbs share it (edge_operator.c,
+ * edge_queue.c, edge_linkops.c). */
 #include "storage/edges.h"
 
 #define OPERATOR_ARGS (2u + STORE_MAX_TARGETS)
@@ -31,5 +32,7 @@ bool request_kept(struct request *q, enum sp_err err);
 void queue_verb_list(struct request *q);
 void queue_verb_retry(struct request *q);
 void queue_verb_drop(struct request *q);
+void link_verb_list(struct request *q);
+void link_verb_revoke(struct request *q);
 
 #endif

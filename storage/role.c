@@ -13,11 +13,9 @@
 #include <strings.h>
 #include <time.h>
 
-#define DATA_DIR       "."  /* the root of the cage */
-#define SWEEP_BLOCKS   256u /* freed in one group */
-#define SWEEP_PAUSE_US 5000 /* between groups, for those who wait */
-#define EXPIRE_BUDGET  64u  /* drafts and statuses that end in one group */
-#define EXPIRE_ROUNDS  100
+#define DATA_DIR       "."   /* the root of the cage */
+#define SWEEP_BLOCKS   256u  /* freed in one group */
+#define SWEEP_PAUSE_US 5000  /* between groups, for those who wait */
 #define GATHER_US      2500u /* the longest that a first answer waits for others to share its sync */
 
 static struct store_role the_store;
@@ -175,19 +173,13 @@ static void on_sweep(evutil_socket_t fd, short what, void *ctx)
 static void on_minute(evutil_socket_t fd, short what, void *ctx)
 {
     struct store_role *r = ctx;
-    const struct timeval minute = {.tv_sec = 60};
-    bool more = true;
     (void)fd;
     (void)what;
-    for (int i = 0; more && i < EXPIRE_ROUNDS; i++) {
-        if (store_expire(r->store, now_ms(), EXPIRE_BUDGET, &more) != SP_OK)
-            more = false;
-        group_flush(r);
-    }
+    links_expire(r);
     forms_tick(r->forms);
     secrets_settle(r);
     sweep_soon(r);
-    event_add(r->minute, &minute);
+    links_schedule(r);
 }
 
 /* --- peers --- */
@@ -281,6 +273,9 @@ static void status(struct role *role, struct wire_out *pairs)
     role_status_number(pairs, "drafts", t.drafts);
     role_status_number(pairs, "queue", t.jobs);
     role_status_number(pairs, "secrets", t.secrets);
+    role_status_number(pairs, "links", t.links);
+    role_status_number(pairs, "links_opened", r->links_opened);
+    role_status_number(pairs, "links_expired", r->links_expired);
     role_status_number(pairs, "deliveries", r->n_leases);
     role_status_number(pairs, "commits", r->commits);
     role_status_number(pairs, "messages a commit", r->commits > 0 ? r->committed / r->commits : 0);

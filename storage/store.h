@@ -47,7 +47,7 @@ enum sp_err store_sweep(struct store *s, unsigned budget, bool *more);
 
 struct store_totals {
     uint64_t users, messages, bytes; /* bytes of ciphertext */
-    uint64_t drafts, jobs, secrets;
+    uint64_t drafts, jobs, secrets, links;
     uint64_t map_used, map_size;
 };
 enum sp_err store_totals(struct store *s, struct store_totals *out);
@@ -208,7 +208,8 @@ enum sp_err store_draft_drop(struct store *s, uint64_t user, const uint8_t id[ID
 #define STORE_JOB_RECIPIENTS                                                                       \
     100u                       /* of one job at most: what every server takes (RFC 5321 4.5.3.1) */
 #define STORE_ANSWER      512u /* text of an answer, with NUL */
-#define STORE_WRAPPED_MAX 256u
+#define STORE_WRAPPED_MAX 768u
+#define STORE_LINKS       100u /* of one mail */
 
 /* What became of one recipient. */
 enum store_delivery {
@@ -220,9 +221,12 @@ enum store_delivery {
     DELIVERY_EXPIRED
 };
 
-/* A secret of one box as the keeper wrapped it: opens with the key in that slot alone. */
+/* What the keeper wrapped of one box: opens with the key in that slot alone. n numbers those of a
+ * message: 0 the key of its relay box, 2k + 1 the password of its k-th link, 2k + 2 that link's
+ * box, which is kept as a secret too, so that it is gone when its slot is. */
 struct store_secret {
-    uint8_t kind; /* of its box */
+    uint16_t n;
+    uint8_t kind; /* of its box; 0: the box itself */
     uint8_t message_id[ID_SIZE], recipient_id[ID_SIZE];
     uint32_t slot;
     uint64_t received_ms;
@@ -237,6 +241,15 @@ struct store_text {
     size_t len;
 };
 
+/* One link of a mail that is being sent. */
+struct store_link_new {
+    struct store_text address, subject; /* who gets it; subject of the notification, may be empty */
+    const uint8_t *gate_hash;           /* HASH_SIZE bytes: SHA-256 of the gate (FORMAT.md 6) */
+    uint8_t digest[HASH_SIZE];          /* recipient-associated digest of its box */
+    uint64_t expires_ms;
+    const struct store_secret *password, *box; /* both have the link's id as recipient_id */
+};
+
 /* One mail of a user. Its pieces are those of the draft, which ends with it. */
 struct store_outgoing {
     uint64_t user;
@@ -247,7 +260,9 @@ struct store_outgoing {
     const char *const *user_address;  /* of each box, for the status */
     const struct store_text *outside; /* addresses, sorted by domain */
     size_t n_outside;
-    const struct store_secret *secret; /* NULL: there is nobody outside */
+    const struct store_secret *secret; /* of the relay box; NULL: there is none */
+    const struct store_link_new *link;
+    size_t n_links;
 };
 
 /* How much one user sent in the day that began with the first of it. */
@@ -281,6 +296,8 @@ struct store_recipient {
     uint64_t since_ms, next_ms; /* next_ms 0: nothing more comes */
     uint32_t attempts;
     struct store_text address, text; /* good until the next call into the store */
+    uint64_t expires_ms, opened_ms;  /* links; 0: never */
+    uint32_t visits;
 };
 /* In the order in which they were given: users, then outside. */
 enum sp_err store_recipients_each(struct store *s, uint64_t no,
@@ -301,6 +318,7 @@ struct store_job {
     uint32_t attempts;
     uint8_t crashes;
     enum store_closed closed;
+    uint16_t secret; /* the n of what its delivery needs */
     char destination[STORE_MAX_ADDRESS], mail_from[STORE_MAX_ADDRESS], answer[STORE_ANSWER];
     uint16_t n, recipient[STORE_JOB_RECIPIENTS]; /* indexes, ended ones among them */
 };
@@ -329,15 +347,49 @@ enum sp_err store_job_put(struct store *s, const struct store_job *job);
 enum sp_err store_job_revoke(struct store *s, struct store_job *job, const char *address,
                              uint64_t now_ms, size_t *n, size_t *left);
 
-/* The secret of a message. *needed: a job that is not closed may still ask for it. wrapped and box:
- * as in a read. */
-enum sp_err store_secret_get(struct store *s, uint64_t no, struct store_secret *out, bool *needed);
+/* --- Links --- */
+
+struct store_link {
+    uint8_t id[ID_SIZE], message_id[ID_SIZE];
+    uint64_t no, user;
+    uint16_t index;  /* among the message's recipients */
+    uint16_t secret; /* n of its password; its box's is the next */
+    uint64_t created_ms, expires_ms;
+    enum store_delivery ended; /* DELIVERY_QUEUED: it is live; REVOKED or EXPIRED: its box is being
+                                  erased */
+    uint8_t gate_hash[HASH_SIZE], digest[HASH_SIZE];
+    struct store_text subject; /* good until the next call into the store */
+};
+
+/* SP_ERR_NOT_FOUND. As the open group has it; the caller compares with the clock. */
+enum sp_err store_link_get(struct store *s, const uint8_t id[ID_SIZE], struct store_link *out);
+enum sp_err store_links_each(struct store *s,
+                             enum sp_err (*each)(void *ctx, const struct store_link *link),
+                             void *ctx);
+/* Counts a proof of holding the link. Needs a commit that nobody has to wait for. */
+enum sp_err store_link_visit(struct store *s, const struct store_link *link, uint64_t now_ms);
+/* Ends it (state: REVOKED or EXPIRED) and its notification, if that is still to be sent. What is
+ * left is to erase its slots. Needs a commit. SP_OK too when it had ended. */
+enum sp_err store_link_end(struct store *s, const uint8_t id[ID_SIZE], enum store_delivery state,
+                           uint64_t now_ms);
+/* Its box is erased: nothing is left of it but the status. Needs a commit. */
+enum sp_err store_link_delete(struct store *s, const uint8_t id[ID_SIZE]);
+/* When the next live link ends; UINT64_MAX: none. */
+enum sp_err store_link_next(struct store *s, uint64_t *at_ms);
+/* The latest time that was noted: a clock that is set back brings no link back. */
+enum sp_err store_clock_get(struct store *s, uint64_t *ms);
+enum sp_err store_clock_put(struct store *s, uint64_t ms);
+
+/* A secret of a message. *needed: a job that is not closed may still ask for it; of a link's box:
+ * the link is live. wrapped and box: as in a read. */
+enum sp_err store_secret_get(struct store *s, uint64_t no, uint16_t n, struct store_secret *out,
+                             bool *needed);
 enum sp_err store_secrets_each(struct store *s,
                                enum sp_err (*each)(void *ctx, uint64_t no,
                                                    const struct store_secret *secret, bool needed),
                                void *ctx);
 /* Once its slot is erased. SP_OK too when there was none. */
-enum sp_err store_secret_delete(struct store *s, uint64_t no);
+enum sp_err store_secret_delete(struct store *s, uint64_t no, uint16_t n);
 
 /* For a delivery: the envelope, and bytes of a piece, of a message in the queue. */
 enum sp_err store_queued_envelope(struct store *s, uint64_t no, const uint8_t **envelope,
@@ -345,8 +397,10 @@ enum sp_err store_queued_envelope(struct store *s, uint64_t no, const uint8_t **
 enum sp_err store_queued_read(struct store *s, uint64_t no, uint16_t piece, uint64_t offset,
                               uint8_t *out, size_t len, size_t *got, uint64_t *total);
 
-/* Ends drafts and statuses whose time is over, up to budget of them, in the open group. */
-enum sp_err store_expire(struct store *s, uint64_t now_ms, unsigned budget, bool *more);
+/* Ends drafts, statuses and links whose time is over, up to budget of them, in the open group; link
+ * (may be NULL) is called for each link. */
+enum sp_err store_expire(struct store *s, uint64_t now_ms, unsigned budget, bool *more,
+                         void (*link)(void *ctx, const struct store_link *link), void *ctx);
 
 /* --- Mailboxes --- */
 

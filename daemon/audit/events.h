@@ -41,6 +41,14 @@
       "id:x destination:s recipients:u host:s code:u next_s:u")                                    \
     E(AUDIT_RELAY_FAILED, "relay.failed", AUDIT_BIT(ROLE_STORE),                                   \
       "id:x destination:s recipients:u host:s code:u")                                             \
+    E(AUDIT_LINK_CREATED, "link.created", AUDIT_BIT(ROLE_STORE),                                   \
+      "id:x link:x destination:s expires:u")                                                       \
+    E(AUDIT_LINK_SENT, "link.sent", AUDIT_BIT(ROLE_STORE), "id:x link:x host:s tls:s attempts:u")  \
+    E(AUDIT_LINK_PAGE, "link.page", AUDIT_BIT(ROLE_STORE), "link:x client:s got:s")                \
+    E(AUDIT_LINK_OPENED, "link.opened", AUDIT_BIT(ROLE_STORE), "link:x client:s what:s got:s")     \
+    E(AUDIT_LINK_EXPOSED, "link.exposed", AUDIT_BIT(ROLE_STORE), "link:x client:s")                \
+    E(AUDIT_LINK_EXPIRED, "link.expired", AUDIT_BIT(ROLE_STORE), "id:x link:x")                    \
+    E(AUDIT_LINK_REVOKED, "link.revoked", AUDIT_BIT(ROLE_STORE), "id:x link:x")                    \
     E(AUDIT_DELIVERY_CRASHED, "delivery.crashed", AUDIT_BIT(ROLE_RELAY), "lease:u signal:u")       \
     E(AUDIT_FETCHED, "message.fetched", AUDIT_BIT(ROLE_STORE), "id:x user:x")                      \
     E(AUDIT_DELETED, "message.deleted", AUDIT_BIT(ROLE_STORE), "id:x user:x")                      \

@@ -26,6 +26,8 @@ static const char usage_text[] =
     "  queue list                 mail that waits to be sent, and why\n"
     "  queue retry ID|all         try it now; ID: of the message, or its beginning\n"
     "  queue drop ID              give it up: the sender is told\n"
+    "  link list                  links for outsiders, and what became of them\n"
+    "  link revoke ID             ends one for good\n"
     "  status                     what each role says of itself\n"
     "  check [--all]              looks at the running tree and its host, layer by layer; --all:\n"
     "                             shows what is in order too; exit 1: a finding\n"
@@ -133,7 +135,8 @@ static const struct verb {
     {"user", "remove", 3, 3, ask_store},       {"alias", "add", 4, 500, ask_store},
     {"alias", "list", 2, 2, ask_store},        {"alias", "remove", 3, 3, ask_store},
     {"queue", "list", 2, 2, ask_store},        {"queue", "retry", 3, 3, ask_store},
-    {"queue", "drop", 3, 3, ask_store},        {"status", NULL, 1, 1, ask_status},
+    {"queue", "drop", 3, 3, ask_store},        {"link", "list", 2, 2, ask_store},
+    {"link", "revoke", 3, 3, ask_store},       {"status", NULL, 1, 1, ask_status},
     {"audit", "verify", 2, 500, verify_audit}, {"audit", "rotate", 2, 2, ask_rotate},
     {"check", NULL, 1, 1, run_check},          {"backup", NULL, 2, 2, make_backup},
     {"dkim", NULL, 1, 2, show_dkim},           {"setup", NULL, 1, 1, run_setup},
