@@ -117,7 +117,7 @@ static void expire(struct place *p, uint64_t now)
 {
     bool more = true;
     while (more) {
-        assert_int_equal(store_expire(p->s, now, 1, &more), SP_OK);
+        assert_int_equal(store_expire(p->s, now, 1, &more, NULL, NULL), SP_OK);
         assert_int_equal(store_commit(p->s), SP_OK);
     }
     for (more = true; more;) {
@@ -223,17 +223,17 @@ static void test_queue_holds(void **state)
     assert_true(n == 1 && left == 0);
     assert_int_equal(store_commit(p->s), SP_OK);
     assert_int_equal(store_job_get(p->s, no, 0, &job), SP_ERR_NOT_FOUND);
-    assert_int_equal(store_secret_get(p->s, no, &secret, &needed), SP_OK);
+    assert_int_equal(store_secret_get(p->s, no, 0, &secret, &needed), SP_OK);
     assert_true(needed);
     assert_int_equal(store_job_get(p->s, no, 1, &job), SP_OK);
     job.closed = CLOSED_DROPPED;
     assert_int_equal(store_job_put(p->s, &job), SP_OK);
-    assert_int_equal(store_secret_get(p->s, no, &secret, &needed), SP_OK);
+    assert_int_equal(store_secret_get(p->s, no, 0, &secret, &needed), SP_OK);
     assert_false(needed);
     o[0].state = DELIVERY_FAILED;
     assert_int_equal(store_job_result(p->s, &job, o, 1, 7000, &left), SP_OK);
     assert_int_equal(left, 0);
-    assert_int_equal(store_secret_delete(p->s, no), SP_OK);
+    assert_int_equal(store_secret_delete(p->s, no, 0), SP_OK);
     assert_int_equal(store_commit(p->s), SP_OK);
     expire(p, 20 * DAY);
     struct store_totals t = totals(p);
