@@ -2,6 +2,7 @@
  * is one of the numbers of enum session_end. */
 #include "daemon/smtp/refusals.h"
 #include "daemon/audit/events.h"
+#include "daemon/role.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -59,25 +60,26 @@ void refusals_tick(struct refusals *r)
     }
 }
 
-uint64_t refusals_count(const struct refusals *r)
+static uint64_t count(const struct refusals *r, unsigned from, unsigned to)
 {
     uint64_t n = 0;
-    for (unsigned i = REFUSAL_FIRST; i < REFUSAL_COUNT; i++)
+    for (unsigned i = from; i < to; i++)
         n += r->of[i].count;
     return n;
 }
 
 void refusals_status(const struct refusals *r, struct wire_out *pairs)
 {
+    role_status_number(pairs, "sessions_refused", count(r, REFUSAL_FIRST, REFUSAL_COUNT));
+    role_status_number(pairs, "sessions_cut", count(r, 0, REFUSAL_FIRST));
     for (unsigned i = 0; i < REFUSAL_COUNT; i++) {
-        char name[64], value[24];
+        char name[64];
         if (r->of[i].count == 0)
             continue;
-        snprintf(name, sizeof(name), "%s %s",
-                 i < REFUSAL_FIRST ? "cut:" : "refused:", kinds[i].why);
-        snprintf(value, sizeof(value), "%llu", (unsigned long long)r->of[i].count);
-        wire_put_str(pairs, name);
-        wire_put_str(pairs, value);
+        snprintf(name, sizeof(name), "%s_%s", i < REFUSAL_FIRST ? "cut" : "refused", kinds[i].why);
+        for (char *at = name; (at = strchr(at, '-')) != NULL;)
+            *at = '_'; /* like all names there */
+        role_status_number(pairs, name, r->of[i].count);
     }
 }
 

@@ -39,9 +39,8 @@ struct refusals {
 void refusals_note(struct refusals *r, enum refusal why, uint32_t session, const char *client);
 /* Every REFUSALS_SECONDS. */
 void refusals_tick(struct refusals *r);
-/* Connections that got no session, in all. */
-uint64_t refusals_count(const struct refusals *r);
-/* Pairs of b16 for status, one a kind that has happened. */
+/* Pairs of b16 for status: connections that got no session, sessions that we ended, and then one a
+ * kind that has happened. */
 void refusals_status(const struct refusals *r, struct wire_out *pairs);
 /* What a client is told that gets no session ("421 code text", without our name). */
 const char *refusals_text(enum refusal why);

@@ -467,7 +467,6 @@ static void status(struct role *role, struct wire_out *pairs)
     const struct smtp *s = role->state;
     role_status_number(pairs, "sessions", s->n_clients);
     role_status_number(pairs, "sessions_accepted", s->accepted);
-    role_status_number(pairs, "sessions_refused", refusals_count(&s->refusals));
     refusals_status(&s->refusals, pairs);
 }
 

@@ -26,6 +26,7 @@ static const struct metric {
     {"smtp", "sessions", "sessions", "gauge", "SMTP and LMTP sessions open"},
     {"smtp", "sessions_accepted", "sessions_total", "counter", "SMTP and LMTP sessions taken"},
     {"smtp", "sessions_refused", "sessions_refused_total", "counter", "Connections refused"},
+    {"smtp", "sessions_cut", "sessions_cut_total", "counter", "Sessions ended for what they did"},
     {"sealer", "messages_sealed", "messages_sealed_total", "counter", "Messages taken in"},
     {"sealer", "bytes_sealed", "sealed_bytes_total", "counter", "Bytes of messages taken in"},
     {"store", "users", "users", "gauge", "Users"},

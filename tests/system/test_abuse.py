@@ -62,7 +62,7 @@ def test_connections_a_minute(fresh):
     assert [greeting(t)[:3] for _ in range(5)] == ["220"] * 5
     assert [greeting(t)[:9] for _ in range(100)] == ["421 4.7.0"] * 100
     assert greeting(t, source="127.0.0.2")[:3] == "220"  # somebody else
-    assert int(status(t)["refused: too-many-connections"]) == 100
+    assert int(status(t)["refused_too_many_connections"]) == 100
     logged = [e for e in t.events("session.refused") if e["why"] == "too-many-connections"]
     assert len(logged) == 10 and logged[0]["client"] == "127.0.0.1"  # nobody fills the disk by being refused
     assert t.stop() == 0
@@ -79,7 +79,7 @@ def test_lesser_offences_add_up(fresh):
         assert replies.read() == b""
     wait_for(lambda: len(t.events("session.cut")) == 3)
     assert {e["why"] for e in t.events("session.cut")} == {"speaks-http"}
-    assert status(t)["cut: speaks-http"] == "3"
+    assert status(t)["cut_speaks_http"] == "3"
     assert greeting(t) == "421 4.7.0 mail.example.test Not now, try again later\r\n"
     assert greeting(t, source="127.0.0.2")[:3] == "220"
     wait_for(lambda: greeting(t)[:3] == "220")
@@ -136,7 +136,7 @@ def test_sessions_at_once(fresh):
     assert reply(other[1])[:3] == "220"
     assert greeting(t, source="127.0.0.3")[:9] == "421 4.3.2"
     said = status(t)
-    assert said["refused: too-many-sessions-of-client"] == "1" and said["refused: too-many-sessions"] == "1"
+    assert said["refused_too_many_sessions_of_client"] == "1" and said["refused_too_many_sessions"] == "1"
 
 
 # --- TLS ---
