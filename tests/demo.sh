@@ -51,6 +51,10 @@ url = https://127.0.0.1:$web
 [storage]
 map_size = 1G
 EOF
+case $(stat -f -c %T "$work") in
+ext2/ext3 | xfs | tmpfs) ;;
+*) echo "slots = accept-cow" >>"$work/sealpost.conf" ;; # a container's overlay, say
+esac
 openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$work/key.pem" \
     -out "$work/cert.pem" -days 2 -subj /CN=mail.example.org \
     -addext subjectAltName=DNS:mail.example.org,IP:127.0.0.1 2>/dev/null

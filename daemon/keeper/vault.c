@@ -48,11 +48,10 @@ static enum sp_err load(struct vault *v, int key_fd, int slots_fd)
     }
     err = slots_open(slots_fd, &v->slots);
     if (err != SP_OK)
-        role_log(
-            "slots: %s%s; put back a copy of it, or, if there is none, move it aside: mail that "
-            "waits to be sent, and links, cannot be opened then",
-            err == SP_ERR_FORMAT ? "is not a whole slots file" : "cannot be used: ",
-            err == SP_ERR_FORMAT ? "" : strerror(errno));
+        role_log("slots: %s%s; move it aside to go on without it: mail that waits to be sent, and "
+                 "links, can then be opened by nobody any more",
+                 err == SP_ERR_FORMAT ? "is not a whole slots file" : "cannot be used: ",
+                 err == SP_ERR_FORMAT ? "" : strerror(errno));
     return err;
 }
 

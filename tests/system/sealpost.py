@@ -82,6 +82,12 @@ class Client:
         return self.list()[-1]
 
 
+def slots_setting(directory):
+    """Where the tests run in a container its root may be an overlay, which does not overwrite in place."""
+    kind = subprocess.run(["stat", "-f", "-c", "%T", directory], check=True, capture_output=True)
+    return "in-place" if kind.stdout.decode().strip() in ("ext2/ext3", "xfs", "tmpfs") else "accept-cow"
+
+
 class Tree:
     """A running sealpostd. mode: "root" (each role its own uid) or "user" (an ordinary user)."""
 
@@ -116,7 +122,7 @@ class Tree:
                      "max_connections_per_minute": 0},
             "web": {"listen": f"127.0.0.1:{self.web_port}", "url": self.url,
                     "max_connections_per_client": 1000},
-            "storage": {"map_size": "4G"},
+            "storage": {"map_size": "4G", "slots": slots_setting(self.dir)},
         }
         if self.mode == "root":
             sections["appliance"]["uid_base"] = 59300

@@ -307,6 +307,36 @@ static void names_are_checked(void **state)
         SP_ERR_CONFIG);
 }
 
+static void relay_settings_agree(void **state)
+{
+    static const struct {
+        const char *lines, *finding; /* NULL: none */
+    } cases[] = {
+        {"dkim_selector = a\ndkim_key = /k\ndkim_selector = b.c-_1\ndkim_key = /l\n", NULL},
+        {"dkim_selector = a\n", "as many of each"},
+        {"dkim_key = /k\n", "as many of each"},
+        {"dkim_selector = a b\ndkim_key = /k\n", "not a DNS name"},
+        {"dkim_selector = .a\ndkim_key = /k\n", "not a DNS name"},
+        {"dkim_selector = a..b\ndkim_key = /k\n", "not a DNS name"},
+        {"dkim_selector = a\ndkim_key = /k\ndkim_selector = A\ndkim_key = /l\n", "given twice"},
+        {"mode = smarthost\n", "needs smarthost"},
+        {"mode = smarthost\nsmarthost = mail.example.org:587\n", NULL},
+        {"mode = smarthost\nsmarthost = [2001:db8::1]:587\n", NULL},
+        {"mode = smarthost\nsmarthost = mail.example.org\n", "HOST:PORT"},
+        {"smarthost = :587\n", "HOST:PORT"},
+        {"smarthost = mail.example.org:0\n", "HOST:PORT"},
+    };
+    char text[1024];
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        snprintf(text, sizeof(text), "%s[relay]\n%s", least, cases[i].lines);
+        assert_int_equal(read_text(text, true), cases[i].finding != NULL ? SP_ERR_CONFIG : SP_OK);
+        if (cases[i].finding != NULL)
+            assert_true(found(0, cases[i].finding));
+        assert_int_equal(findings(), cases[i].finding != NULL);
+    }
+}
+
 static void no_file(void **state)
 {
     (void)state;
@@ -465,6 +495,7 @@ int main(void)
         cmocka_unit_test(demands),
         cmocka_unit_test(names_each_mistake),
         cmocka_unit_test(names_all_mistakes),
+        cmocka_unit_test(relay_settings_agree),
         cmocka_unit_test(nothing_is_guessed),
         cmocka_unit_test(looks_like_text_files_do),
         cmocka_unit_test(lists_end),

@@ -109,8 +109,9 @@ static void test_session_gone(void **state)
     close(fd);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    tree_main(argc, argv);
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_web),
         cmocka_unit_test(test_session_once),
