@@ -10,7 +10,7 @@
 #include <string.h>
 
 #define CONNECTIONS 12u /* addresses tried for one mail */
-#define SERVERS     3u  /* of them, that would talk to us */
+#define SERVERS     2u  /* of them, that would talk to us */
 
 struct attempt {
     struct delivery *d;
@@ -37,7 +37,7 @@ static void collect(const struct delivery *d, const bool *asked, struct batch *b
     for (size_t i = 0; i < d->job.n && b->n < DIALOG_RCPTS; i++)
         if (!d->to[i].settled && !asked[i]) {
             b->who[b->n] = i;
-            b->to[b->n++] = d->job.to[i];
+            b->to[b->n++] = d->job.rcpt[i];
         }
 }
 

@@ -1,6 +1,7 @@
 /* Decodes a job. It comes from the store, which made it of what a client said: the store is
  * trusted, the client's words are addresses and nothing else. */
 #include "daemon/relay/job.h"
+#include "daemon/domain.h"
 #include "daemon/ipc.h"
 #include "daemon/messages.h"
 #include "daemon/relay/edge.h"
@@ -9,7 +10,8 @@
 
 #include <string.h>
 
-static char texts[IPC_MAX_PAYLOAD]; /* all addresses, each with a NUL */
+static char texts[IPC_MAX_PAYLOAD];  /* all addresses, each with a NUL */
+static char others[IPC_MAX_PAYLOAD]; /* and those that servers are told in another form */
 
 /* A b16 text into texts; an address is never longer than its field and the length before it. */
 static const char *keep_text(struct wire_in *in, size_t *used)
@@ -21,10 +23,37 @@ static const char *keep_text(struct wire_in *in, size_t *used)
     return at;
 }
 
+static bool is_ascii(const char *text, size_t len)
+{
+    for (size_t i = 0; i < len; i++)
+        if (((uint8_t)text[i] & 0x80) != 0)
+            return false;
+    return true;
+}
+
+/* With the domain in A-labels, if nothing else is in the way of ASCII. */
+static const char *ascii_form(const char *address, size_t *used)
+{
+    char domain[DOMAIN_MAX + 1];
+    const char *at = strrchr(address, '@');
+    size_t local = at != NULL ? (size_t)(at + 1 - address) : 0;
+    if (at == NULL || is_ascii(at, strlen(at)) || !is_ascii(address, local) ||
+        domain_to_ascii(at + 1, domain) != SP_OK)
+        return address;
+    size_t len = strlen(domain) + 1;
+    if (local + len > sizeof(others) - *used)
+        return address;
+    char *out = others + *used;
+    memcpy(out, address, local);
+    memcpy(out + local, domain, len);
+    *used += local + len;
+    return out;
+}
+
 enum sp_err job_decode(const uint8_t *bytes, size_t len, struct job *job)
 {
     struct wire_in in = wire_in(bytes, len);
-    size_t used = 0;
+    size_t used = 0, used_others = 0;
     memset(job, 0, sizeof(*job));
     job->kind = wire_get_u8(&in);
     wire_get_copy(&in, job->message_id, ID_SIZE);
@@ -52,6 +81,7 @@ enum sp_err job_decode(const uint8_t *bytes, size_t len, struct job *job)
     for (size_t i = 0; !in.bad && i < job->n; i++) {
         job->index[i] = wire_get_u16(&in);
         job->to[i] = keep_text(&in, &used);
+        job->rcpt[i] = ascii_form(job->to[i], &used_others);
     }
     if (wire_in_done(&in))
         return SP_OK;

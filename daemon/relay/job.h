@@ -29,6 +29,8 @@ struct job {
     const char *own[JOB_OWN]; /* the sender's addresses, as the store compares them */
     uint16_t index[JOB_RECIPIENTS];
     const char *to[JOB_RECIPIENTS];
+    const char *rcpt[JOB_RECIPIENTS]; /* the same as servers are told: the domain in A-labels where
+                                         that spares them SMTPUTF8 */
 };
 
 /* Asks for it; its texts live as long as the process. SP_ERR_PEER: what came is no job. Or the

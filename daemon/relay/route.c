@@ -209,12 +209,12 @@ enum sp_err route_find(const struct config *config, int resolver, const char *de
             delivery_verdict(why, DIALOG_FAILED, 0, "5.1.2", "%s is not an address", destination);
         return SP_OK;
     }
-    if (!delivery_is_ascii(destination) || strlen(destination) > 253) {
-        delivery_verdict(why, DIALOG_FAILED, 0, "5.1.2",
-                         "The domain must be given in its ASCII form (xn--...)");
+    char domain[DOMAIN_MAX + 1];
+    if (domain_to_ascii(destination, domain) != SP_OK || strlen(domain) > 253) {
+        delivery_verdict(why, DIALOG_FAILED, 0, "5.1.2", "%s is not a domain", destination);
         return SP_OK;
     }
-    return find_mx(destination, resolver, config->hostname, r, why);
+    return find_mx(domain, resolver, config->hostname, r, why);
 }
 
 enum sp_err route_addresses(int resolver, const struct route_host *host,

@@ -419,6 +419,24 @@ static void test_other_ways(void **state)
     assert_int_equal(peers.lookups, 0);
 }
 
+/* A domain that is not ASCII goes out in the form that every server takes. */
+static void test_foreign_domain(void **state)
+{
+    (void)state;
+    write_mail(header, "body\r\n");
+    peers.destination = "b\xc3\xbc"
+                        "cher.test";
+    peers.to[0] = "bob@B\xc3\xbc"
+                  "cher.test";
+    peers.mx_result = 2;
+    peers.n_mx = 0;
+    peers.mx[0].host = "xn--bcher-kva.test";
+    server_start(&server);
+    assert_int_equal(deliver(), SP_OK);
+    assert_int_equal(peers.told[0].state, DELIVERY_SENT);
+    assert_string_equal(server.seen->mail[0].to, "<bob@xn--bcher-kva.test> ");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -444,6 +462,7 @@ int main(void)
         TEST(test_all_down),
         TEST(test_no_way),
         TEST(test_other_ways),
+        TEST(test_foreign_domain),
     };
     return cmocka_run_group_tests(tests, start, NULL);
 }
