@@ -77,6 +77,7 @@ static void finish_records(struct store_role *r)
     static struct numbers list;
     list.n = 0;
     store_secrets_each(r->store, add_unneeded, &list);
+    r->unfinished = list.n == sizeof(list.no) / sizeof(list.no[0]);
     for (size_t i = 0; i < list.n; i++)
         secret_check(r, list.at[i].no, list.at[i].n, ERASE_FINAL);
 }
@@ -328,6 +329,8 @@ void secrets_flushed(struct store_role *r, enum sp_err err)
 void secrets_settle(struct store_role *r)
 {
     struct erasing *e;
+    if (r->unfinished && LIST_EMPTY(&r->erasings))
+        finish_records(r);
     LIST_FOREACH(e, &r->erasings, next)
     {
         if (e->state == ERASE_ASKED && e->id == 0)

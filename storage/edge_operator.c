@@ -149,7 +149,8 @@ static void user_remove(struct request *q)
     } else if (request_kept(q, err)) {
         size_t revoked;
         sessions_revoke(q->role->sessions, user.no, NULL);
-        revoke_open(q->role, user.no, 0, NULL, &revoked);
+        while (revoke_open(q->role, user.no, 0, NULL, &revoked) == SP_OK && revoked > 0)
+            ; /* so many in one commit */
         sweep_soon(q->role);
         audit_emit(AUDIT_USER_REMOVED, user.user_id, address);
         request_say(q, SP_OK, "removed %s", address);

@@ -132,6 +132,7 @@ struct store_role {
     /* keeper */
     struct ipc_peer *keeper;
     bool keeper_ready; /* it knows which slots are in use */
+    bool unfinished;   /* more records are to be erased than were begun with at once */
     uint8_t keeper_pk[KEY_SIZE];
     uint32_t keeper_id;
     LIST_HEAD(, sending) sendings;
