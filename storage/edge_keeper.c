@@ -77,7 +77,7 @@ static void finish_records(struct store_role *r)
     static struct numbers list;
     list.n = 0;
     store_secrets_each(r->store, add_unneeded, &list);
-    r->unfinished = list.n == sizeof(list.no) / sizeof(list.no[0]);
+    r->unfinished = list.n == sizeof(list.at) / sizeof(list.at[0]);
     for (size_t i = 0; i < list.n; i++)
         secret_check(r, list.at[i].no, list.at[i].n, ERASE_FINAL);
 }
