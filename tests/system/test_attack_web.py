@@ -1,0 +1,138 @@
+"""P4 and P6 from inside a web process that was taken over: root takes its descriptors out of the running tree
+and speaks in its place. It acts for whoever is logged in, and that is all it gets."""
+import contextlib
+import os
+import struct
+
+import pytest
+from cryptography.exceptions import InvalidTag
+from nacl.exceptions import CryptoError
+
+from device import puk_email_key, raw_public, request
+from lonerole import receive, send
+from relayed import Person, letter, make_tree
+from sender import Mail
+from stolen import Stolen
+
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="root takes the descriptors")
+
+OK = 0
+SW_LIST, SW_MESSAGE, SW_PIECE, SW_KEEPER_KEY, SW_UPLOAD, SW_UPLOAD_PUT, SW_SEND, SW_SENT, SW_STATUS = (
+    0x605, 0x606, 0x607, 0x60a, 0x60c, 0x60e, 0x610, 0x611, 0x612)
+FORM = 0xffff
+
+
+@pytest.fixture(scope="module")
+def tree(world):
+    t = make_tree("root", world, test_build=True).start()
+    yield t
+    assert t.stop() == 0, t.said()
+    t.remove()
+
+
+class Web(Stolen):
+    """What a web process can say to the store."""
+
+    def __init__(self, tree):
+        super().__init__(tree, "web", "store")
+
+    def upload(self, token, mail, form=None):
+        sizes = struct.pack(">H", len(mail.pieces)) + b"".join(struct.pack(">Q", len(p)) for p in mail.pieces)
+        answer = self.ask(SW_UPLOAD, token + sizes)
+        assert answer[0] == OK
+        for n, data in [*enumerate(mail.pieces), (FORM, mail.form() if form is None else form)]:
+            for at in range(0, len(data), 65536):
+                part = struct.pack(">HQ", n, at) + data[at:at + 65536]
+                assert self.ask(SW_UPLOAD_PUT, token + answer[1:] + part)[0] == OK
+        return answer[1:]
+
+    def send_mail(self, token, mail, form=None):
+        return self.ask(SW_SEND, token + self.upload(token, mail, form))
+
+    def keeper_pk(self):
+        return self.ask(SW_KEEPER_KEY, b"")[1:]
+
+
+def sealed(person, to, pk):
+    """Made without a word to web, which is stopped."""
+    d = person.device
+    me = (d.user_id, 1, raw_public(puk_email_key(d.seeds[1])))
+    return Mail(d, letter(person.address, [to]), [me], [to], keeper_pk=pk)
+
+
+PARTS = [lambda m: m.id, lambda m: m.envelope["ephemeral_pk"], lambda m: m.envelope["bcc_commitment"],
+         lambda m: m.envelope["sender_sign_pk"], lambda m: m.envelope["manifest"],
+         lambda m: m.boxes[0]["sealed"], lambda m: m.boxes[0]["recipient_pk"], lambda m: m.sealed_secret]
+
+
+def test_it_sends_for_nobody_who_did_not_sign(tree):
+    """Another's mail under one's token is refused. A mail that was changed on the way is refused, or opens for
+    nobody, for the device's signature covers it (FORMAT.md 4.5). As it was, it is taken, once."""
+    alice, mallory = Person(tree, "alice"), Person(tree, "mallory")
+    with Web(tree) as web:
+        pk = web.keeper_pk()
+    mail = sealed(alice, "x@dead.test", pk)
+    taken = []
+    with Web(tree) as web:
+        assert web.send_mail(mallory.device.token, mail)[0] != OK
+        for part in PARTS:
+            changed = sealed(alice, "x@dead.test", pk)
+            form = changed.form()
+            at = form.index(part(changed)) + 15
+            form = form[:at] + bytes([form[at] ^ 1]) + form[at + 1:]
+            answer = web.send_mail(alice.device.token, changed, form)
+            if answer[0] == OK:
+                taken.append(answer[1:])
+    for changed in taken:
+        with pytest.raises((InvalidTag, CryptoError)):
+            alice.open(changed.hex())
+    with Web(tree) as web:
+        answer = web.send_mail(alice.device.token, mail)
+        assert answer[0] == OK and answer[1:] == mail.id
+        assert web.send_mail(alice.device.token, mail)[0] != OK
+
+
+def test_it_opens_nothing(tree):
+    """All that it can read of a mail that waits: envelope, the user's own box, ciphertext, status. No answer
+    holds a secret of it, and no box but the asking user's."""
+    alice, bob = Person(tree, "alice2"), Person(tree, "bob2")
+    with Web(tree) as web:
+        mail = sealed(alice, "x@dead.test", web.keeper_pk())
+        assert web.send_mail(alice.device.token, mail)[0] == OK
+        answers = [web.ask(SW_MESSAGE, alice.device.token + mail.id + struct.pack(">I", 0)),
+                   web.ask(SW_PIECE, alice.device.token + mail.id + struct.pack(">HQI", 0, 0, 65536)),
+                   web.ask(SW_SENT, alice.device.token + mail.id + struct.pack(">I", 0)),
+                   web.ask(SW_STATUS, alice.device.token + mail.id)]
+        assert all(a[0] == OK for a in answers)
+        for answer in answers:
+            assert not any(secret in answer for secret in mail.secrets())
+            assert mail.sealed_secret not in answer and mail.boxes[-1]["sealed"] not in answer
+        for kind, rest in [(SW_MESSAGE, struct.pack(">I", 0)), (SW_PIECE, struct.pack(">HQI", 0, 0, 65536)),
+                           (SW_SENT, struct.pack(">I", 0)), (SW_STATUS, b"")]:
+            assert web.ask(kind, bob.device.token + mail.id + rest)[0] != OK
+            assert web.ask(kind, os.urandom(32) + mail.id + rest)[0] != OK
+
+
+@pytest.mark.parametrize("other,kinds", [
+    ("store", [0x0500, 0x0501, 0x0503, 0x0900, 0x0901, 0x0a00, 0x0a80, 0x0b00, 0x0c00, 0x0c05, 0x0980]),
+    ("keeper", [0x0900, 0x0901, 0x0904, 0x0906, 0x0b00, 0x0d00, 0x0d01, 0x0d02, 0x0d03]),
+])
+def test_it_speaks_for_nobody_else(tree, other, kinds):
+    """Frames of the sealer, the keeper, the relay or a delivery, out of web's mouth: the edge ends, without an
+    answer, and the tree starts afresh."""
+    for kind in kinds:
+        tree.wait_ready(tree.said().count("sealpostd: ready"))
+        ready = tree.said().count("sealpostd: ready")
+        web = Stolen(tree, "web", other)
+        web.sock.setblocking(True)
+        send(web.sock, kind, bytes(64), 5)
+        try:
+            got = receive(web.sock, 10)
+        except ConnectionResetError:
+            got = None
+        assert got is None or got[1] != 5
+        web.__exit__()
+        if other == "keeper":  # web notices when it next needs a signature
+            with contextlib.suppress(OSError):
+                request(tree.url, tree.ca, "GET", "/healthz")
+        tree.wait_ready(ready + 1)
