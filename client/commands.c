@@ -57,14 +57,15 @@ const struct command client_commands[] = {
          "  -t            take recipients from To, Cc and Bcc, too\n"
          "  -i            a line with a lone dot does not end the message\n"
          "  -f FROM       the envelope's sender: you, or an alias that leads to you\n"
-         "Other flags of sendmail (-oX, -bm, -F, -N, -R, -V, -B, -v, -n) are taken and ignored.\n"
+         "Other flags of sendmail (-oX, -bm, -eX, -B, -F, -L, -N, -O, -R, -V, -G, -U, -m, -n, -v) "
+         "are\ntaken and ignored.\n"
          "As a mail program's sendmail: 'sealpost send', or a link to it by the name sendmail.\n\n"
          "When the connection breaks the message is kept, encrypted: 'sealpost outbox' shows it.\n",
      .max_words = 1000,
      .options = OPT_JSON | OPT_LINK | OPT_EXPIRES | OPT_RESUME | OPT_DROP,
      .need = NEED_SERVER,
      .run = cmd_send,
-     .flags = "tif:r:o:b:B:F:N:R:V:vn",
+     .flags = "tif:r:o:b:e:B:F:L:N:O:R:V:GUmnv",
      .check = cmd_send_check},
     {.name = "status",
      .words = "ID",

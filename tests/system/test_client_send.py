@@ -224,7 +224,7 @@ def test_an_alias_of_ones_own_may_send(alice, bob, post):
 
 def test_flags_of_sendmail(alice, bob):
     for flags in (["-oi", "-oem", "-bm", "-F", "A Name", "-N", "never", "-R", "hdrs", "-V", "x"],
-                  ["-i", "-f", alice.address, "--"], ["-r", alice.address], ["-v", "-B", "8BITMIME"]):
+                  ["-i", "-f", alice.address, "--"], ["-r", alice.address], ["-v", "-B", "8BITMIME"], ["-i", "-m", "-em", "-O", "x=y"]):
         alice.send(*flags, bob.address)
     sent = alice.send("-oi", "-t", "--", message=b"To: %s\n\nx\n" % bob.address.encode())
     assert len(sent.form.boxes) == 2
