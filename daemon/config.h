@@ -53,7 +53,7 @@ struct config {
     uint64_t send_recipients, send_messages, send_bytes; /* a mail; a day; a day */
     /* [relay] */
     enum config_relay relay_mode;
-    char *smarthost, *smarthost_auth, *relay_ca;
+    char *smarthost, *smarthost_auth, *relay_ca, *link_template;
     struct config_list dkim_selector, dkim_key; /* the i-th belong together */
     uint64_t relay_port;                        /* of mail exchangers */
     uint64_t deliveries, per_destination;       /* processes at once */

@@ -54,6 +54,7 @@ const struct key config_keys[] = {
     {"relay", "tls", WORD, AT(relay_tls), "may", R(RELAY), "may|require", 0, 0},
     {"relay", "ca", TEXT, AT(relay_ca), "/etc/ssl/certs/ca-certificates.crt", CONTROL_ONLY, 0, 0,
      0},
+    {"relay", "link_template", TEXT, AT(link_template), NULL, CONTROL_ONLY, 0, 0, 0},
     {"relay", "port", COUNT, AT(relay_port), "25", R(RELAY), 0, 1, 65535},
     {"relay", "deliveries", COUNT, AT(deliveries), "50",
      R(RELAY) | R(STORE) | R(KEEPER) | R(RESOLVER), 0, 1, 1000},

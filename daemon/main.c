@@ -112,6 +112,8 @@ static enum sp_err check_files(struct config *config)
     struct supervisor s = {.config = config};
     enum sp_err err = SP_OK, relay = relayfiles_open(&s);
     relayfiles_close(&s);
+    if (resources_load_template(&s) != SP_OK)
+        relay = SP_ERR_CONFIG;
     if (config->tls_certificate != NULL && config->tls_key != NULL) {
         err = lockmem_init(lockmem_wanted(config), &s.lock_kind);
         if (err == SP_OK)

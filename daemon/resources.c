@@ -1,6 +1,7 @@
 /* Sockets, files, users: all that needs privilege, opened once before privilege is dropped. */
 #include "daemon/supervisor.h"
 #include "daemon/inplace.h"
+#include "daemon/relay/template.h"
 #include "daemon/tlspair.h"
 #include "sandbox/lockmem.h"
 
@@ -217,6 +218,26 @@ static enum sp_err open_certificates(struct supervisor *s)
     return SP_ERR_CONFIG;
 }
 
+/* Words that a notification could not be made of must not be found out by a recipient. */
+enum sp_err resources_load_template(struct supervisor *s)
+{
+    const char *path = s->config->link_template;
+    char text[TEMPLATE_MAX + 1];
+    s->res.link_template = -1;
+    if (path == NULL)
+        return SP_OK;
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? pread(fd, text, sizeof(text), 0) : -1;
+    if (n < 0)
+        return fail(path);
+    s->res.link_template = fd;
+    const char *fault = template_fault(text, (size_t)n);
+    if (fault == NULL)
+        return SP_OK;
+    complain(path, fault);
+    return SP_ERR_CONFIG;
+}
+
 static enum sp_err open_control(struct supervisor *s)
 {
     const char *path = s->config->control;
@@ -358,6 +379,8 @@ enum sp_err resources_open(struct supervisor *s)
         err = check_trust_anchor(c);
     if (err == SP_OK)
         err = open_certificates(s);
+    if (err == SP_OK)
+        err = resources_load_template(s);
     if (err == SP_OK)
         err = open_control(s);
     return err;

@@ -24,7 +24,7 @@ struct resources {
     int control;                  /* listening, for sealpostctl */
     int empty_dir, data_dir;
     int audit_log, audit_key;
-    int relay_ca; /* -1: there is none */
+    int relay_ca, link_template; /* -1: there is none */
     int keeper_key, slots;
 };
 
@@ -65,6 +65,8 @@ struct supervisor {
 enum sp_err resources_open(struct supervisor *s);
 enum sp_err resources_load_tls(struct supervisor *s);
 void resources_forget_key(struct supervisor *s);
+/* [relay] link_template: read, and found to be one. */
+enum sp_err resources_load_template(struct supervisor *s);
 /* For each tree anew: /etc/resolv.conf and the DNSSEC trust anchors; -1 if there is none. */
 int resources_resolv_conf(void);
 int resources_trust_anchor(const struct config *c);

@@ -129,6 +129,8 @@ static void add_resources(struct supervisor *s, struct plan *plan)
     add_resource(&plan->map[ROLE_AUDIT], res->audit_key, FD_EXTRA + 2);
     if (res->relay_ca >= 0)
         add_resource(&plan->map[ROLE_RELAY], res->relay_ca, FD_EXTRA);
+    if (res->link_template >= 0)
+        add_resource(&plan->map[ROLE_RELAY], res->link_template, FD_EXTRA + 1);
     add_resource(&plan->map[ROLE_KEEPER], res->keeper_key, FD_EXTRA);
     add_resource(&plan->map[ROLE_KEEPER], res->slots, FD_EXTRA + 1);
     for (int r = 0; r < ROLE_COUNT; r++)

@@ -72,7 +72,10 @@ void deliveries_want(struct deliveries *d)
 
 static _Noreturn void run_child(const struct deliveries *d, const int channels[N_PEERS])
 {
-    const struct delivery_start start = {.config = d->role->config, .tls = d->tls};
+    const struct delivery_start start = {.config = d->role->config,
+                                         .tls = d->tls,
+                                         .template = d->template,
+                                         .template_len = d->template_len};
     delivery_watch_signals();
     forked_keep(channels, N_PEERS);
     /* Locked memory is made under the parent's filter; the delivery's own has no call for it. */

@@ -34,7 +34,9 @@ struct delivery_place {
 struct deliveries {
     struct role *role;
     struct ipc_peer *store;
-    SSL_CTX *tls;             /* of a client; children inherit it */
+    SSL_CTX *tls;         /* of a client; children inherit it */
+    const char *template; /* of links' notifications */
+    size_t template_len;
     struct sock_fprog filter; /* the delivery's, compiled once */
     struct delivery_place *place;
     size_t n_places, n_running;

@@ -32,6 +32,8 @@ enum sp_err delivery_prepare(const struct delivery_start *start)
     void *at = NULL;
     delivery.config = start->config;
     delivery.tls = start->tls;
+    delivery.template = start->template;
+    delivery.template_len = start->template_len;
     enum sp_err err = lockheap_lock();
     if (err == SP_OK)
         err = lockmem_alloc(sizeof(struct vault), &at);
@@ -85,7 +87,7 @@ bool delivery_is_ascii(const char *text)
 static enum sp_err deliver(struct delivery *d)
 {
     struct dialog_verdict why = {.outcome = DIALOG_SENT};
-    enum sp_err err = opening_open(d, &why);
+    enum sp_err err = d->job.kind == BOX_PASSWORD ? notice_open(d, &why) : opening_open(d, &why);
     if (err == SP_OK && why.outcome == DIALOG_SENT)
         err = opening_inspect(d, &why);
     if (err != SP_OK)
@@ -117,7 +119,7 @@ enum sp_err delivery_run(void)
     struct delivery *d = &delivery;
     d->until_ms = remote_now_ms() + DELIVERY_TIME * 1000u;
     enum sp_err err = job_fetch(DELIVERY_STORE, &d->job);
-    if (err == SP_OK && d->job.kind != BOX_RELAY && d->job.kind != 0)
+    if (err == SP_OK && d->job.kind == BOX_USER)
         err = SP_ERR_CONFIG;
     if (err == SP_OK) {
         d->to = lockheap_malloc(d->job.n * sizeof(*d->to));

@@ -27,6 +27,8 @@ enum { DELIVERY_STORE = FORKED_FIRST, DELIVERY_KEEPER, DELIVERY_RESOLVER };
 struct delivery_start {
     const struct config *config;
     SSL_CTX *tls;
+    const char *template; /* of links' notifications: template.h */
+    size_t template_len;
 };
 
 /* --- for the parent, in the child --- */
@@ -69,6 +71,8 @@ struct delivery_recipient {
 struct delivery {
     const struct config *config;
     SSL_CTX *tls;
+    const char *template;
+    size_t template_len;
     struct vault *vault;
     uint64_t until_ms; /* monotonic: it gives up by itself */
     struct job job;
@@ -97,6 +101,8 @@ bool delivery_is_ascii(const char *text);
 
 /* opening.c. SP_OK: d->opened, or the verdict for all is in *why (outcome FAILED). */
 enum sp_err opening_open(struct delivery *d, struct dialog_verdict *why);
+/* notice.c: the same for a link, whose mail is the notification that it writes. */
+enum sp_err notice_open(struct delivery *d, struct dialog_verdict *why);
 /* The first pass: all pieces are what the manifest says, the mail may be sent as it is. */
 enum sp_err opening_inspect(struct delivery *d, struct dialog_verdict *why);
 

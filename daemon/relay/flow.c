@@ -226,7 +226,10 @@ enum sp_err flow_begin(struct flow *s, const char *front, size_t front_len, bool
     s->in_attachment = s->ended = false;
     if (err == SP_OK && s->added != NULL)
         err = start_reader(s, s->added, 0, &s->secret->added);
-    return err == SP_OK ? start_reader(s, s->body, 0, &s->secret->piece[0]) : err;
+    s->ended = s->secret->n == 0; /* all there is was added */
+    if (err == SP_OK && !s->ended)
+        err = start_reader(s, s->body, 0, &s->secret->piece[0]);
+    return err;
 }
 
 /* Up to the next splice, or the attachment that stands there. */

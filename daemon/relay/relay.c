@@ -3,6 +3,7 @@
  * the certificates it reads are the operator's. */
 #include "daemon/messages.h"
 #include "daemon/relay/deliveries.h"
+#include "daemon/relay/template.h"
 #include "daemon/relay/remote.h"
 #include "daemon/role.h"
 #include "daemon/tls.h"
@@ -17,8 +18,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define FD_CA  FD_EXTRA /* the certificates to believe; not there if the file is not */
-#define CA_MAX (8u * 1024u * 1024u)
+#define FD_CA       FD_EXTRA /* the certificates to believe; not there if the file is not */
+#define FD_TEMPLATE (FD_EXTRA + 1)
+#define CA_MAX      (8u * 1024u * 1024u)
 
 static struct deliveries deliveries;
 
@@ -76,6 +78,24 @@ static enum sp_err load_certificates(X509_STORE **out)
     return err;
 }
 
+/* The supervisor has checked it. */
+static enum sp_err load_template(struct deliveries *d)
+{
+    static char text[TEMPLATE_MAX + 1];
+    struct stat st;
+    d->template = template_built_in;
+    d->template_len = strlen(template_built_in);
+    if (fstat(FD_TEMPLATE, &st) != 0 || !S_ISREG(st.st_mode))
+        return SP_OK;
+    ssize_t n = pread(FD_TEMPLATE, text, sizeof(text), 0);
+    close(FD_TEMPLATE);
+    if (n < 0 || template_fault(text, (size_t)n) != NULL)
+        return SP_ERR_CONFIG;
+    d->template = text;
+    d->template_len = (size_t)n;
+    return SP_OK;
+}
+
 /* --- role --- */
 
 static enum sp_err prepare(struct role *role)
@@ -96,6 +116,8 @@ static enum sp_err prepare(struct role *role)
         err = tls_init();
     if (err == SP_OK)
         err = load_certificates(&store);
+    if (err == SP_OK)
+        err = load_template(d);
     if (err == SP_OK)
         err = remote_tls_new(store, &d->tls);
     X509_STORE_free(store);
