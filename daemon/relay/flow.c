@@ -53,8 +53,8 @@ static enum sp_err receive(struct flow *s)
     s->n_asked--;
     enum sp_err err =
         edge_receive(s->store, SD_PIECE, r->part[to].frame, sizeof(r->part[to].frame), &in);
-    if (err == SP_OK)
-        err = edge_status(&in);
+    if (err == SP_OK && edge_status(&in) != SP_OK)
+        err = SP_ERR_STATE; /* the store has no such part: nothing is wrong with the mail */
     if (err != SP_OK)
         return err;
     uint64_t total = wire_get_u64(&in);

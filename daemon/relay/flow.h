@@ -78,7 +78,7 @@ enum sp_err flow_add(struct flow *s, const uint8_t *added, size_t len);
 /* From the beginning (anew). check: each piece's hash as well, in the first pass. */
 enum sp_err flow_begin(struct flow *s, const char *front, size_t front_len, bool check);
 /* Up to cap bytes; *n = 0 at the end. SP_ERR_AUTH: a piece is not what the manifest says;
- * SP_ERR_PEER: the store failed. */
+ * SP_ERR_PEER, SP_ERR_STATE: the store failed. */
 enum sp_err flow_read(void *flow, uint8_t *buf, size_t cap, size_t *n);
 /* Receives what was asked for ahead, so that the channel is free for another question. */
 enum sp_err flow_settle(struct flow *s);

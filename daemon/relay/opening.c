@@ -33,7 +33,7 @@ static enum sp_err fetch(size_t *len)
         enum sp_err err =
             edge_ask(DELIVERY_STORE, SD_ENVELOPE, frame, &body, part, sizeof(part), &in);
         if (err != SP_OK)
-            return err;
+            return err == SP_ERR_PEER ? err : SP_ERR_STATE;
         total = wire_get_u32(&in);
         if (total > sizeof(bytes))
             return SP_ERR_LIMIT;

@@ -13,7 +13,6 @@
 #include <event2/event.h>
 #include <openssl/ssl.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -174,18 +173,9 @@ static void stop(struct role *role)
 static void status(struct role *role, struct wire_out *pairs)
 {
     const struct deliveries *d = role->state;
-    const struct {
-        const char *name;
-        uint64_t value;
-    } rows[] = {{"deliveries", d->n_running},
-                {"deliveries_started", d->started},
-                {"deliveries_crashed", d->crashed}};
-    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
-        char text[24];
-        snprintf(text, sizeof(text), "%llu", (unsigned long long)rows[i].value);
-        wire_put_str(pairs, rows[i].name);
-        wire_put_str(pairs, text);
-    }
+    role_status_number(pairs, "deliveries", d->n_running);
+    role_status_number(pairs, "deliveries_started", d->started);
+    role_status_number(pairs, "deliveries_crashed", d->crashed);
 }
 
 /* Mail exchangers, or the smarthost alone. */

@@ -197,6 +197,8 @@ struct peers {
     /* What a test may spoil. */
     void (*on_piece)(struct peers *p, unsigned count);
     unsigned pieces_asked;
+    int wrong_part; /* 1: a part is a byte too short; 2: its piece's length is another; 3: refused
+                     */
 
     /* What came. */
     struct told told[PEER_RCPTS];
@@ -263,13 +265,13 @@ static inline void store_piece(struct peers *p, struct wire_in *in, struct wire_
     if (p->on_piece != NULL)
         p->on_piece(p, p->pieces_asked);
     p->pieces_asked++;
-    if (piece >= p->mail->n || offset + bytes > p->mail->sealed_len[piece]) {
+    if (p->wrong_part == 3 || piece >= p->mail->n || offset + bytes > p->mail->sealed_len[piece]) {
         wire_put_u8(out, SP_ERR_LIMIT);
         return;
     }
     wire_put_u8(out, SP_OK);
-    wire_put_u64(out, p->mail->sealed_len[piece]);
-    wire_put_b32(out, p->mail->sealed[piece] + offset, bytes);
+    wire_put_u64(out, p->mail->sealed_len[piece] + (p->wrong_part == 2));
+    wire_put_b32(out, p->mail->sealed[piece] + offset, bytes - (p->wrong_part == 1));
 }
 
 static inline void store_result(struct peers *p, struct wire_in *in)

@@ -186,6 +186,21 @@ static void test_damaged_between_passes(void **state)
     assert_int_equal(peers.results, 0);
 }
 
+static void test_wrong_parts(void **state)
+{
+    (void)state;
+    for (int i = 1; i <= 3; i++) {
+        write_mail(header, "body\r\n");
+        peers.wrong_part = i;
+        server_start(&server);
+        assert_int_not_equal(deliver(), SP_OK);
+        assert_int_equal(server.seen->connections, 0);
+        assert_int_equal(peers.results, 0);
+        tear_down(NULL);
+        set_up(NULL);
+    }
+}
+
 static void test_box_of_another_mail(void **state)
 {
     (void)state;
@@ -450,6 +465,7 @@ int main(void)
         TEST(test_loop),
         TEST(test_damaged_piece),
         TEST(test_damaged_between_passes),
+        TEST(test_wrong_parts),
         TEST(test_box_of_another_mail),
         TEST(test_nothing_to_open),
         TEST(test_no_signature),
