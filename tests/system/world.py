@@ -31,6 +31,7 @@ def zones(dkim):
         "empty.test": "@ IN TXT nothing\n",
         "sealed.test": f"@ IN MX 10 mx\nmx IN A {POSTFIX}\n",
         "forged.test": f"@ IN MX 10 mx\nmx IN A {POSTFIX}\n",
+        "misnamed.test": f"@ IN MX 10 mx\nmx IN A {POSTFIX}\n",  # its certificate has other names
         "sink.test": f"@ IN MX 10 mx\nmx IN A {SINK}\n",
         "trick.test": tricks,
     }
