@@ -46,8 +46,7 @@ const struct session *sessions_find(struct sessions *t, uint64_t now,
                                     const uint8_t token[SESSION_TOKEN])
 {
     struct wire_in in = wire_in(token, SESSION_TOKEN);
-    (void)t;
-    (void)now;
+    (void)t, (void)now;
     return token_session(NULL, &in);
 }
 
@@ -90,9 +89,7 @@ bool own_domain(const struct store_role *r, const char *address)
 
 bool may_try(struct store_role *r, const struct store_user *user, uint32_t signatures)
 {
-    (void)r;
-    (void)user;
-    (void)signatures;
+    (void)r, (void)user, (void)signatures;
     return true;
 }
 
@@ -114,9 +111,7 @@ enum sp_err store_draft_begin(struct store *s, uint64_t user, const uint8_t id[I
                               const uint64_t *length, size_t pieces, uint64_t until,
                               const struct store_draft_limits *limits)
 {
-    (void)s;
-    (void)id;
-    (void)length;
+    (void)s, (void)id, (void)length;
     insist(user == 5 && pieces > 0 && pieces <= STORE_MAX_PIECES && until > 0 &&
            limits->drafts > 0);
     return SP_OK;
@@ -134,8 +129,7 @@ enum sp_err store_draft_get(struct store *s, uint64_t user, const uint8_t id[ID_
 enum sp_err store_draft_append(struct store *s, uint64_t user, const uint8_t id[ID_SIZE],
                                uint16_t piece, uint64_t offset, const void *bytes, size_t len)
 {
-    (void)s;
-    (void)bytes;
+    (void)s, (void)bytes;
     insist(user == 5 && piece != FORM_PIECE && len > 0 && len <= PART_MAX);
     if (id[0] != 'D' || piece != 0)
         return SP_ERR_NOT_FOUND;
@@ -156,8 +150,7 @@ enum sp_err store_draft_drop(struct store *s, uint64_t user, const uint8_t id[ID
 
 enum sp_err store_usage(struct store *s, uint64_t user, uint64_t now, struct store_usage *out)
 {
-    (void)s;
-    (void)now;
+    (void)s, (void)now;
     insist(user == 5);
     *out = (struct store_usage){.messages = 1, .bytes = 1};
     return SP_OK;
@@ -193,6 +186,13 @@ enum sp_err store_send(struct store *s, const struct store_outgoing *o, uint64_t
     check_users_of(o);
     for (size_t i = 0; i < o->n_outside; i++)
         insist(form_address(o->outside[i].bytes, o->outside[i].len));
+    for (size_t i = 0; i < o->n_links; i++) {
+        const struct store_link_new *l = &o->link[i];
+        insist(form_address(l->address.bytes, l->address.len) && l->expires_ms > 1000);
+        insist(l->password->wrapped_len > 0 && l->box->wrapped_len > 0);
+        insist(memcmp(l->password->recipient_id, l->box->recipient_id, ID_SIZE) == 0);
+    }
+    insist(o->secret == NULL || o->secret->wrapped_len > 0);
     *no = 11;
     commits++;
     return SP_OK;
@@ -247,16 +247,17 @@ enum sp_err store_jobs_each(struct store *s, uint64_t no,
 enum sp_err store_job_get(struct store *s, uint64_t no, uint16_t job, struct store_job *out)
 {
     (void)s;
-    insist(no == 11 && job == 1); /* never another's */
-    *out = (struct store_job){.no = no, .job = job, .user = 5};
+    insist(no == 11);
+    if (job > 2)
+        return SP_ERR_NOT_FOUND;
+    *out = (struct store_job){.no = no, .job = job, .user = job == 0 ? 6 : 5, .secret = job == 2};
     return SP_OK;
 }
 
 enum sp_err store_job_revoke(struct store *s, struct store_job *job, const char *address,
                              uint64_t now, size_t *n, size_t *left)
 {
-    (void)s;
-    (void)now;
+    (void)s, (void)now;
     insist(job->user == 5 && (address == NULL || strlen(address) > 2));
     *n = 1;
     *left = 0;
@@ -275,13 +276,50 @@ uint64_t store_pending(const struct store *s)
     return 0;
 }
 
+enum sp_err store_link_get(struct store *s, const uint8_t id[ID_SIZE], struct store_link *out)
+{
+    (void)s, (void)out;
+    return id[0] == 'L' ? SP_OK : SP_ERR_NOT_FOUND;
+}
+
+enum sp_err store_secret_get(struct store *s, uint64_t no, uint16_t n, struct store_secret *out,
+                             bool *needed)
+{
+    (void)s, (void)n;
+    insist(no == 11);
+    *out = (struct store_secret){.kind = BOX_PASSWORD};
+    *needed = true;
+    return SP_OK;
+}
+
 /* --- the rest of the role --- */
+
+void links_schedule(struct store_role *r)
+{
+    (void)r;
+}
+
+enum sp_err links_revoke(struct store_role *r, uint64_t user, uint64_t no, const char *address,
+                         size_t *n)
+{
+    (void)r, (void)address;
+    insist(user == 5 && no == 11);
+    *n = 1;
+    return SP_OK;
+}
+
+uint64_t link_now(struct store_role *r)
+{
+    (void)r;
+    return 1000;
+}
 
 enum sp_err keeper_wrap(struct store_role *r, struct sending *s)
 {
     if (wrapping != NULL)
         return SP_ERR_NO_SPACE;
-    insist(r == &fuzz_role && s->form->relay && s->user == 5);
+    insist(r == &fuzz_role && s->user == 5 && s->n_wrapped == 0);
+    insist(s->n_secrets == s->form->relay + 2 * s->form->n_links && s->n_secrets > 0);
     wrapping = s;
     return SP_OK;
 }
@@ -301,15 +339,13 @@ enum sp_err group_flush(struct store_role *r)
 
 void secret_forget(struct store_role *r, const struct store_secret *secret, const char *why)
 {
-    (void)r;
-    (void)why;
+    (void)r, (void)why;
     insist(secret->slot == 3);
 }
 
-void secret_check(struct store_role *r, uint64_t no, const char *why)
+void secret_check(struct store_role *r, uint64_t no, uint16_t n, const char *why)
 {
-    (void)r;
-    (void)why;
+    (void)r, (void)n, (void)why;
     insist(no == 11);
 }
 
@@ -326,36 +362,26 @@ void relay_dispatch(struct store_role *r)
 enum sp_err queue_add(struct queue *q, uint64_t no, uint16_t job, uint64_t user,
                       const char *destination, uint64_t next_ms, uint64_t now)
 {
-    (void)q;
-    (void)no;
-    (void)job;
-    (void)user;
-    (void)destination;
-    (void)next_ms;
-    (void)now;
+    (void)q, (void)job, (void)user, (void)next_ms, (void)now;
+    insist(no == 11 && destination != NULL);
     return SP_OK;
 }
 
 enum sp_err queue_remove(struct queue *q, uint64_t no, uint16_t job)
 {
-    (void)q;
-    (void)no;
-    (void)job;
+    (void)q, (void)no, (void)job;
     return SP_OK;
 }
 
 bool queue_leased(const struct queue *q, uint64_t no, uint16_t job)
 {
-    (void)q;
-    (void)no;
-    (void)job;
+    (void)q, (void)no, (void)job;
     return false;
 }
 
 enum sp_err answer(struct ipc_peer *peer, uint16_t type, uint32_t id, enum sp_err status)
 {
-    (void)peer;
-    (void)id;
+    (void)peer, (void)id;
     insist(type >= SW_CHALLENGE_REPLY && status < SP_ERR_COUNT);
     return SP_OK;
 }
@@ -382,7 +408,7 @@ uint64_t clock_us(void)
 
 void audit_emit(enum audit_event event, ...)
 {
-    insist(event == AUDIT_SENT || event == AUDIT_RELAY_QUEUED);
+    insist(event == AUDIT_SENT || event == AUDIT_RELAY_QUEUED || event == AUDIT_LINK_CREATED);
 }
 
 void role_log(const char *format, ...)
@@ -393,9 +419,7 @@ void role_log(const char *format, ...)
 enum sp_err ipc_peer_send(struct ipc_peer *peer, uint16_t type, uint32_t id,
                           const struct wire_out *body, int fd)
 {
-    (void)peer;
-    (void)type;
-    (void)id;
+    (void)peer, (void)type, (void)id;
     insist(wire_out_ok(body) && body->len <= IPC_MAX_PAYLOAD && fd == -1);
     return SP_OK;
 }
@@ -408,15 +432,22 @@ static enum sp_err (*const handlers[])(void *, struct ipc_peer *, struct ipc_fra
 };
 #define HANDLERS (sizeof(handlers) / sizeof(handlers[0]))
 
-/* The keeper's answer to what waits for it. */
-static void wrapped(enum sp_err status)
+/* The keeper's answers to what waits for it: all the same, or the last one another. */
+static void wrapped(enum sp_err status, bool last)
 {
-    static const uint8_t bytes[80] = {0};
     struct sending *s = wrapping;
     wrapping = NULL;
-    if (s != NULL)
-        send_go_on(&fuzz_role, s, status, 3, status == SP_OK ? bytes : NULL,
-                   status == SP_OK ? sizeof(bytes) : 0);
+    if (s == NULL)
+        return;
+    for (size_t i = 0; i < s->n_secrets; i++) {
+        bool good = (status == SP_OK) != (last && i + 1 == s->n_secrets);
+        s->secret[i].slot = 3;
+        s->secret[i].wrapped_len = good ? 80 : 0;
+        if (!good)
+            s->failed = SP_ERR_AUTH;
+        s->n_wrapped++;
+    }
+    send_go_on(&fuzz_role, s);
 }
 
 static enum sp_err dispatch(struct wire_in *in)
@@ -427,7 +458,7 @@ static enum sp_err dispatch(struct wire_in *in)
     if (body == NULL)
         return SP_ERR_FORMAT;
     if (i >= HANDLERS) {
-        wrapped(i % 2 == 0 ? SP_OK : SP_ERR_AUTH);
+        wrapped(i % 2 == 0 ? SP_OK : SP_ERR_AUTH, i >= 14);
         return SP_OK;
     }
     struct ipc_frame frame = {.body = wire_in(body, len), .fd = -1};
@@ -437,8 +468,12 @@ static enum sp_err dispatch(struct wire_in *in)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static struct config config = {
-        .send_recipients = 5, .send_messages = 10, .send_bytes = 1000000};
+    static char url[] = "https://x";
+    static struct config config = {.send_recipients = 5,
+                                   .send_messages = 10,
+                                   .send_bytes = 1000000,
+                                   .web_url = url,
+                                   .web_max_expiry = 1000};
     static struct role role = {.config = &config};
     struct wire_in in = wire_in(data, size);
     memset(&fuzz_role, 0, sizeof(fuzz_role));
@@ -450,7 +485,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     commits = 0;
     while (in.left > 0 && dispatch(&in) == SP_OK)
         ;
-    wrapped(SP_ERR_NO_SPACE);
+    wrapped(SP_ERR_NO_SPACE, false);
     forms_free(fuzz_role.forms);
     return 0;
 }

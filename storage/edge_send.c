@@ -233,9 +233,8 @@ static enum sp_err say_link(void *ctx, const struct store_secret *secret,
     return SP_OK;
 }
 
-static enum sp_err schedule(void *ctx, const struct store_job *job)
+static void schedule(struct store_role *r, const struct store_job *job)
 {
-    struct store_role *r = ctx;
     struct store_secret secret;
     bool needed;
     if (job->secret == 0)
@@ -245,7 +244,15 @@ static enum sp_err schedule(void *ctx, const struct store_job *job)
     if (queue_add(r->queue, job->no, job->job, job->user, job->destination, job->next_ms,
                   now_ms()) == SP_ERR_MEMORY)
         role_log("no memory to schedule a job: it waits for the next start");
-    return SP_OK;
+}
+
+/* The jobs of a message that was committed just now: their numbers run from 0. Not as a walk: a
+ * link's audit event takes another read of the store. */
+static void schedule_all(struct store_role *r, uint64_t no)
+{
+    struct store_job job;
+    for (uint16_t i = 0; store_job_get(r->store, no, i, &job) == SP_OK; i++)
+        schedule(r, &job);
 }
 
 static void say(struct store_role *r, void *arg, enum sp_err err)
@@ -263,7 +270,7 @@ static void say(struct store_role *r, void *arg, enum sp_err err)
         audit_emit(AUDIT_SENT, said->message_id, said->user_id, said->users, said->outside,
                    said->links, said->bytes);
         if (said->outside + said->links > 0)
-            store_jobs_each(r->store, said->no, schedule, r);
+            schedule_all(r, said->no);
         if (said->links > 0)
             links_schedule(r);
         relay_dispatch(r);

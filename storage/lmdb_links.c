@@ -61,28 +61,43 @@ enum sp_err store_link_get(struct store *s, const uint8_t id[ID_SIZE], struct st
     return err == SP_OK ? link_read(s, txn, id, out) : err;
 }
 
-enum sp_err store_links_each(struct store *s,
-                             enum sp_err (*each)(void *ctx, const struct store_link *link),
-                             void *ctx)
+/* The first link behind *id, or the very first. */
+static enum sp_err next_link(struct store *s, bool first, uint8_t id[ID_SIZE],
+                             struct store_link *out)
 {
     MDB_txn *txn;
     MDB_cursor *cursor;
-    MDB_val k, v;
-    struct store_link link;
+    struct key from = key_bytes(id, ID_SIZE);
+    MDB_val k = {.mv_size = from.len, .mv_data = from.bytes}, v;
     enum sp_err err = current(s, &txn);
     if (err != SP_OK)
         return err;
     if (mdb_cursor_open(txn, s->dbi[T_LINKS], &cursor) != 0)
         return SP_ERR_MEMORY;
-    while (err == SP_OK && mdb_cursor_get(cursor, &k, &v, MDB_NEXT) == 0) {
-        struct wire_in at = wire_in(k.mv_data, k.mv_size);
-        wire_get_copy(&at, link.id, ID_SIZE);
-        err = link_decode(wire_in(v.mv_data, v.mv_size), &link);
-        if (err == SP_OK)
-            err = each(ctx, &link);
-    }
+    int rc = mdb_cursor_get(cursor, &k, &v, first ? MDB_FIRST : MDB_SET_RANGE);
+    if (rc == 0 && !first && k.mv_size == ID_SIZE && memcmp(k.mv_data, id, ID_SIZE) == 0)
+        rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT);
+    err = rc == 0 ? link_decode(wire_in(v.mv_data, v.mv_size), out) : SP_ERR_NOT_FOUND;
+    struct wire_in at = rc == 0 ? wire_in(k.mv_data, k.mv_size) : wire_in(NULL, 0);
+    wire_get_copy(&at, id, ID_SIZE);
+    memcpy(out->id, id, ID_SIZE);
     mdb_cursor_close(cursor);
     return err;
+}
+
+enum sp_err store_links_each(struct store *s,
+                             enum sp_err (*each)(void *ctx, const struct store_link *link),
+                             void *ctx)
+{
+    struct store_link link;
+    uint8_t id[ID_SIZE] = {0};
+    enum sp_err err = next_link(s, true, id, &link);
+    while (err == SP_OK) {
+        err = each(ctx, &link);
+        if (err == SP_OK)
+            err = next_link(s, false, id, &link);
+    }
+    return err == SP_ERR_NOT_FOUND ? SP_OK : err;
 }
 
 /* --- creating --- */

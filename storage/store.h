@@ -9,8 +9,9 @@
  * alone (a full map, the disk), the whole group is dropped: every further write, and then
  * store_commit, returns that error, and after it a new group begins. Reads see what was committed.
  *
- * Pointers that reads hand out are good until the next call into the store. One thread.
- * Addresses are C strings, as store_address() leaves them.
+ * Pointers that reads hand out are good until the next call into the store; so what is called
+ * during a walk does not call the store, unless the walk says that it may. One thread. Addresses
+ * are C strings, as store_address() leaves them.
  */
 #include "envelope/error.h"
 #include "envelope/keys.h"
@@ -363,6 +364,7 @@ struct store_link {
 
 /* SP_ERR_NOT_FOUND. As the open group has it; the caller compares with the clock. */
 enum sp_err store_link_get(struct store *s, const uint8_t id[ID_SIZE], struct store_link *out);
+/* By id; each may read the store itself. */
 enum sp_err store_links_each(struct store *s,
                              enum sp_err (*each)(void *ctx, const struct store_link *link),
                              void *ctx);
