@@ -32,9 +32,9 @@ static enum command_verb look_up(const char *word, size_t len)
     return CMD_UNKNOWN;
 }
 
-bool command_is_http(const char *line)
+enum command_verb command_verb(const char *line)
 {
-    return look_up(line, strcspn(line, " \t")) == CMD_HTTP;
+    return look_up(line, strcspn(line, " \t"));
 }
 
 enum sp_err command_split(char *line, size_t len, struct command *out)

@@ -38,8 +38,8 @@ struct command {
  * unknown or missing verb is SP_OK with CMD_UNKNOWN. */
 enum sp_err command_split(char *line, size_t len, struct command *out);
 
-/* A line that begins like an HTTP request, however it goes on. */
-bool command_is_http(const char *line);
+/* The verb that a line begins with, however it goes on. */
+enum command_verb command_verb(const char *line);
 
 /* The verb's name in capitals, for the log; "UNKNOWN", "HTTP". */
 const char *command_name(enum command_verb verb);

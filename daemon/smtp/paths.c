@@ -88,7 +88,7 @@ void paths_mail(struct session *x, const struct command *c)
         session_error(x, "503 5.5.1 One MAIL at a time");
         return;
     }
-    if (x->transactions >= x->config->smtp_max_transactions) {
+    if (!x->lmtp && x->transactions >= x->config->smtp_max_transactions) {
         session_cut(x, END_TRANSACTIONS, "421 4.7.0", "Enough for one session; connect again");
         return;
     }
@@ -141,11 +141,12 @@ static const char *read_recipient(const struct session *x, const char *at, struc
     return NULL;
 }
 
-/* Guessing who is there is ended at some point; what is beyond the limit of a transaction may be
- * the sender's next one, and is given more. */
+/* Guessing who is there is ended at some point (not by LMTP: its client hands on what others
+ * guess); what is beyond the limit of a transaction may be the sender's next one, and is given
+ * more. */
 static void count_refusal(struct session *x, const char *text)
 {
-    if (text[0] == '5' && ++x->refused >= x->config->smtp_max_refused)
+    if (!x->lmtp && text[0] == '5' && ++x->refused >= x->config->smtp_max_refused)
         session_cut(x, END_RECIPIENTS, "421 4.7.0", "Too many recipients were refused");
 }
 

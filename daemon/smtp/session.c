@@ -72,12 +72,14 @@ void session_forget_transaction(struct session *x)
     memset(&x->from, 0, sizeof(x->from));
 }
 
-/* More came along with a line that does not end a group, before EHLO has offered PIPELINING: no
- * client does that, but one who was made to say what it did not mean to does (a browser, a request
- * that was forged elsewhere). Best effort: only what one read brought can be seen. */
-static bool is_ahead(const struct session *x)
+/* More came along with a command before EHLO has offered PIPELINING: no client does that, but one
+ * who was made to say what it did not mean to does (a browser, a request that was forged
+ * elsewhere). Best effort: only what one read brought can be seen. HTTP gets its own answer, and a
+ * chunk belongs to its BDAT. */
+static bool is_ahead(const struct session *x, const char *line)
 {
-    return !x->offered && x->in_at < x->in_len;
+    enum command_verb verb = command_verb(line);
+    return !x->offered && x->in_at < x->in_len && verb != CMD_HTTP && verb != CMD_BDAT;
 }
 
 static void run_line(struct session *x, char *line, size_t len)
@@ -86,7 +88,7 @@ static void run_line(struct session *x, char *line, size_t len)
     if (session_test_verb(x, line))
         return;
 #endif
-    if (is_ahead(x) && !command_is_http(line))
+    if (is_ahead(x, line))
         session_cut(x, END_EARLY, "554 5.5.0", "PIPELINING was not offered");
     else
         command_run(x, line, len);

@@ -41,7 +41,7 @@ struct client {
      * uses it. Most sessions of a plaintext listener never do. */
     struct event *knock; /* NULL: handed on, or never made */
     int keeper_end;
-    bool keeper_used;
+    bool keeper_used, lmtp;
     struct guest guest;
 };
 
@@ -148,6 +148,7 @@ static enum sp_err start_session(struct smtp *s, struct client *c, bool lmtp, in
         return err;
     audit_emit(AUDIT_SESSION_OPEN, (uint64_t)c->id, c->guest.name, lmtp ? "lmtp" : "smtp");
     c->began_ms = stream_now_ms();
+    c->lmtp = lmtp;
     pid_t pid = fork();
     if (pid == 0)
         child_run(&(struct child){.config = s->role->config,
@@ -188,7 +189,7 @@ static void report_end(struct smtp *s, const struct client *c, int status)
  * many addresses take part in it. */
 static void punish(struct smtp *s, const struct client *c, int status)
 {
-    if (WIFEXITED(status) && WEXITSTATUS(status) < END_COUNT) {
+    if (!c->lmtp && WIFEXITED(status) && WEXITSTATUS(status) < END_COUNT) {
         unsigned points = refusals_points((enum refusal)WEXITSTATUS(status));
         if (points > 0)
             guests_offended(&s->guests, c->guest.key, points, stream_now_ms());
@@ -313,8 +314,10 @@ static bool try_later(struct smtp *s, int conn, const struct guest *guest, bool 
 static void on_arrival(struct smtp *s, int conn, const struct guest *guest, bool lmtp)
 {
     struct client *place;
-    reap(s); /* those that ended make room first */
-    enum guests_verdict verdict = guests_connected(&s->guests, guest->key, stream_now_ms());
+    reap(s);                                      /* those that ended make room first */
+    enum guests_verdict verdict = GUESTS_WELCOME; /* LMTP: a server that others' mail comes from */
+    if (!lmtp)
+        verdict = guests_connected(&s->guests, guest->key, stream_now_ms());
     if (verdict != GUESTS_WELCOME) {
         refuse(s, conn, guest->name, verdict == GUESTS_HELD ? REFUSAL_HELD : REFUSAL_RATE);
         close(conn);

@@ -62,6 +62,7 @@ def test_connections_a_minute(fresh):
     assert [greeting(t)[:3] for _ in range(5)] == ["220"] * 5
     assert [greeting(t)[:9] for _ in range(100)] == ["421 4.7.0"] * 100
     assert greeting(t, source="127.0.0.2")[:3] == "220"  # somebody else
+    assert [greeting(t, lmtp=True)[:3] for _ in range(20)] == ["220"] * 20  # a server in front of us
     assert int(status(t)["refused_too_many_connections"]) == 100
     logged = [e for e in t.events("session.refused") if e["why"] == "too-many-connections"]
     assert len(logged) == 10 and logged[0]["client"] == "127.0.0.1"  # nobody fills the disk by being refused
