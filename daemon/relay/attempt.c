@@ -9,6 +9,8 @@
 #include <errno.h>
 #include <string.h>
 
+#define PORT_SUBMISSIONS 465 /* RFC 8314 3.3 */
+
 #define CONNECTIONS 12u /* addresses tried for one mail */
 #define SERVERS     2u  /* of them, that would talk to us */
 
@@ -234,6 +236,8 @@ enum sp_err attempt_all(struct delivery *d)
     enum sp_err err = verdicts != NULL ? get_credentials(&a) : SP_ERR_MEMORY;
     if (err == SP_OK)
         err = route_find(d->config, DELIVERY_RESOLVER, d->job.destination, &d->route, &why);
+    a.settings.implicit =
+        d->config->relay_mode == RELAY_SMARTHOST && d->route.port == PORT_SUBMISSIONS;
     if (err == SP_OK && d->route.n == 0)
         delivery_all(d, ROUTE_NOBODY, &why);
     for (a.host = 0; err == SP_OK && a.host < d->route.n && goes_on(&a); a.host++)

@@ -188,8 +188,23 @@ static enum dialog_next start_tls(struct dialog *d, struct dialog_verdict *v)
     return err == SP_OK ? extended_hello(d, v) : no_tls(d, err, v);
 }
 
+/* Before anything is said. Who is set up for this is never asked without. */
+static enum dialog_next implicit_tls(struct dialog *d, struct dialog_verdict *v)
+{
+    if (!d->set->implicit)
+        return DIALOG_READY;
+    remote_step(d->remote, DIALOG_MS_TLS);
+    enum sp_err err = remote_start_tls(d->remote, d->set->ctx, d->set->peer, must_verify(d));
+    if (err == SP_OK)
+        return DIALOG_READY;
+    no_tls(d, err, v);
+    return DIALOG_OTHER;
+}
+
 static enum dialog_next secure(struct dialog *d, struct dialog_verdict *v)
 {
+    if (d->set->implicit)
+        return DIALOG_READY;
     if (d->set->ctx != NULL && d->starttls && d->set->tls != DIALOG_TLS_NEVER)
         return start_tls(d, v);
     if (!must_verify(d))
@@ -205,7 +220,9 @@ enum dialog_next dialog_open(struct dialog *d, struct remote *remote,
     memset(d, 0, sizeof(*d));
     d->remote = remote;
     d->set = set;
-    enum dialog_next next = greeting(d, v);
+    enum dialog_next next = implicit_tls(d, v);
+    if (next == DIALOG_READY)
+        next = greeting(d, v);
     if (next == DIALOG_READY)
         next = extended_hello(d, v);
     if (next == DIALOG_READY)

@@ -54,6 +54,7 @@ struct dialog_settings {
     const char *peer;     /* the server's name: SNI, what is verified */
     bool loops;           /* a server that bears our name is ourselves: FAILED 5.4.6. Off for a
                              smarthost, which may be next door */
+    bool implicit;        /* TLS from the first octet (RFC 8314): tls is MAY or REQUIRE */
     enum dialog_tls tls;
     SSL_CTX *ctx;                /* remote_tls_new(); may be NULL with DIALOG_TLS_NEVER */
     const char *user, *password; /* NULL, or AUTH with them, under verified TLS alone */

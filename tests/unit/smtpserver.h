@@ -40,6 +40,7 @@ struct server_seen {
 struct server {
     /* How it answers; NULL: as usual. */
     SSL_CTX *tls;    /* offers STARTTLS */
+    bool implicit;   /* TLS from the first octet */
     bool tls_broken; /* offers it and fails */
     const char *greeting, *extensions /* "250-X\r\n" lines */, *mail, *data, *final;
     const char *rcpt[8]; /* to the n-th RCPT of a transaction */
@@ -157,6 +158,13 @@ static inline const char *or_else(const char *a, const char *b)
     return a != NULL ? a : b;
 }
 
+static inline bool conn_tls(struct server_conn *c)
+{
+    c->ssl = SSL_new(c->s->tls);
+    SSL_set_fd(c->ssl, c->fd);
+    return SSL_accept(c->ssl) == 1;
+}
+
 static inline bool conn_starttls(struct server_conn *c)
 {
     conn_say(c, "220 go");
@@ -165,9 +173,7 @@ static inline bool conn_starttls(struct server_conn *c)
         conn_say(c, "this is no handshake");
         return false;
     }
-    c->ssl = SSL_new(c->s->tls);
-    SSL_set_fd(c->ssl, c->fd);
-    return SSL_accept(c->ssl) == 1;
+    return conn_tls(c);
 }
 
 static inline void conn_rcpt(struct server_conn *c, struct server_mail *m, const char *line,
@@ -252,6 +258,8 @@ static inline void server_loop(const struct server *s, int listener)
         if (c.fd < 0)
             _exit(1);
         s->seen->connections++;
+        if (s->implicit && !conn_tls(&c))
+            _exit(1);
         conn_say(&c, or_else(s->greeting, "220 mx.test ESMTP"));
         struct server_mail *m = &s->seen->mail[s->seen->mails % SERVER_MAILS];
         while (conn_line(&c, line, sizeof(line)) && conn_command(&c, m, line, &rcpts))

@@ -163,6 +163,37 @@ static void test_password_needs_verified_tls(void **state)
     }
 }
 
+/* Port 465: nothing is said in the clear, and there is no way back. */
+static void test_implicit_tls(void **state)
+{
+    static struct remote remote;
+    static struct dialog dialog;
+    const struct dialog_settings set = {
+        .hostname = "mail.example.org", .peer = "mx.test", .implicit = true, .ctx = client_tls};
+    (void)state;
+    for (int tls = 0; tls < 2; tls++) {
+        struct dialog_verdict why = {0};
+        server.implicit = tls;
+        server.tls = tls ? server_tls : NULL;
+        server_start(&server);
+        assert_int_equal(
+            remote_connect(&remote, (uint8_t[]){127, 0, 0, 1}, 4, server.port, 10000, 0, NULL),
+            SP_OK);
+        assert_int_equal(dialog_open(&dialog, &remote, &set, &why),
+                         tls ? DIALOG_READY : DIALOG_OTHER);
+        if (tls) {
+            assert_int_equal(remote.tls, REMOTE_VERIFIED);
+            dialog_quit(&dialog);
+        } else {
+            assert_int_equal(why.outcome, DIALOG_DEFERRED);
+            assert_true(remote.tls == REMOTE_CLEAR && why.code == 0); /* its 220 is no answer */
+        }
+        remote_close(&remote);
+        tear_down(NULL);
+        set_up(NULL);
+    }
+}
+
 static void test_smarthost_without_password(void **state)
 {
     (void)state;
@@ -314,6 +345,7 @@ int main(void)
         TEST(test_broken_tls),
         TEST(test_smarthost),
         TEST(test_password_needs_verified_tls),
+        TEST(test_implicit_tls),
         TEST(test_smarthost_without_password),
         TEST(test_window),
         TEST(test_told_to_end_inside_content),
