@@ -83,6 +83,24 @@ static void check_body(const uint8_t *in, size_t len, size_t step)
     insist(naive.len == got.len && memcmp(naive.at, got.at, got.len) == 0);
 }
 
+/* What is told of lines, octet by octet. */
+static void check_facts(const struct dkim_facts *f, const uint8_t *in, size_t len)
+{
+    bool bare = false, nul = false, high = false;
+    uint64_t line = 0, longest = 0;
+    for (size_t i = 0; i < len; i++) {
+        bool crlf = in[i] == '\r' && i + 1 < len && in[i + 1] == '\n';
+        bare |= (in[i] == '\r' && !crlf) || (in[i] == '\n' && (i == 0 || in[i - 1] != '\r'));
+        nul |= in[i] == '\0';
+        high |= in[i] >= 0x80;
+        line = in[i] == '\n' ? 0 : line + 1;
+        longest = !crlf && line > longest ? line : longest;
+    }
+    insist(f->bare == bare && f->nul == nul && f->eight_bit == high);
+    insist(f->longest == longest || (bare && f->longest + 1 == longest));
+    insist(f->unfinished == (line > 0));
+}
+
 static void read_all(struct dkim *k, const uint8_t *in, size_t len, size_t step)
 {
     insist(dkim_begin(k) == SP_OK);
@@ -149,6 +167,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     read_all(&parts, data, size, step);
     insist(memcmp(&whole.facts, &parts.facts, sizeof(whole.facts)) == 0);
     insist(whole.facts.size == size && whole.facts.header_size <= size);
+    check_facts(&whole.facts, data, size);
     enum sp_err err = dkim_hash(&whole, &key, hash[0]);
     insist(err == dkim_hash(&parts, &key, hash[1]));
     insist(memcmp(hash[0], hash[1], DKIM_HASH) == 0);

@@ -26,7 +26,7 @@
 
 #define HEAD_BYTES 4u /* of the input that choose the world */
 #define MAX_SAID   (1u << 20)
-#define MAX_MAIL   100000u
+#define MAX_MAIL   (255u * 400u + 1u)
 #define MAILS      3u
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
@@ -79,6 +79,17 @@ void remote_hold(struct remote *r, bool on)
     r->hold = on;
 }
 
+/* A line at a time, as honest servers speak; one that ends with '+' brings the next along. */
+static size_t whole_lines(void)
+{
+    size_t n = 0;
+    do {
+        const uint8_t *lf = memchr(world.in + n, '\n', world.left - n);
+        n = lf != NULL ? (size_t)(lf - world.in) + 1 : world.left;
+    } while (n < world.left && n >= 3 && world.in[n - 3] == '+');
+    return n;
+}
+
 enum sp_err remote_fill(struct remote *r)
 {
     size_t n = 1u + world.cut % 61u;
@@ -87,11 +98,8 @@ enum sp_err remote_fill(struct remote *r)
         r->end = REMOTE_CLOSED;
         return SP_ERR_PEER;
     }
-    /* Honest servers, mostly: they say one line at a time. */
-    if (world.cut < 128) {
-        const uint8_t *lf = memchr(world.in, '\n', world.left);
-        n = lf != NULL ? (size_t)(lf - world.in) + 1 : world.left;
-    }
+    if (world.cut < 128)
+        n = whole_lines();
     n = n < world.left ? n : world.left;
     n = n < sizeof(r->in) ? n : sizeof(r->in);
     memcpy(r->in, world.in, n);
@@ -111,6 +119,7 @@ enum sp_err remote_early(struct remote *r, bool *came)
 enum sp_err remote_write(struct remote *r, const void *bytes, size_t len)
 {
     insist(r->end == REMOTE_OPEN || r->end == REMOTE_CLOSED);
+    insist(r->at == r->len); /* we do not speak while there is something to hear */
     insist(len <= MAX_SAID - world.len);
     memcpy(world.said + world.len, bytes, len);
     world.len += len;
