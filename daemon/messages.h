@@ -174,7 +174,7 @@ enum {
     SW_LINK_ENVELOPE_REPLY,   /* status (NOT_FOUND; AUTH: the gate is wrong), u64 expires_ms, b16
                                  sender, u32 total, then bytes of (b32 envelope, b32 box) */
     SW_LINK_PIECE_REPLY,      /* status (as before), u64 total ciphertext bytes, b32 bytes */
-    SW_LINK_EXPOSED_REPLY,    /* status */
+    SW_LINK_EXPOSED_REPLY,    /* status (as SW_LINK_PAGE_REPLY) */
 };
 
 /* store <-> keeper. A slot is a place in the slots file; wrapped bytes open with that slot's key

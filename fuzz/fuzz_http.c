@@ -18,9 +18,11 @@ enum sp_err keys_hmac(const uint8_t key[KEY_SIZE], const void *msg, size_t len,
 
 static void fuzz_target(const char *text)
 {
-    static const char *const patterns[] = {
-        "/healthz",  "/v1/sigchain/{address}", "/v1/message/{id}", "/v1/message/{id}/piece/{piece}",
-        "/m/{link}", "/m/{exposed}",           "/m/{other}",       "/page/{build}/{asset}"};
+    static const char *const patterns[] = {"/healthz",           "/v1/sigchain/{address}",
+                                           "/v1/message/{id}",   "/v1/message/{id}/piece/{piece}",
+                                           "/m/{link}",          "/m/{exposed}",
+                                           "/m/{other}",         "/page/{build}/{asset}",
+                                           "/m/{link}/envelope", "/m/{link}/piece/{piece}"};
     size_t len;
     const char *query;
     struct path_args args;
@@ -39,6 +41,8 @@ static void fuzz_target(const char *text)
     if (query_parse(query, QUERY_AFTER | QUERY_LIMIT, &q) == SP_OK)
         assert(q.limit >= 1 && q.limit < PARSE_LIST_MAX);
     assert(query == NULL || query_parse(query, 0, &q) != SP_OK);
+    assert(query_parse(query, QUERY_ANY, &q) == SP_OK && q.after == 0);
+    assert(!query_is_marked(query) || strstr(query, "23") != NULL);
 }
 
 static void fuzz_range(const char *text, uint64_t total)
@@ -51,11 +55,11 @@ static void fuzz_range(const char *text, uint64_t total)
     assert(r.kind == RANGE_NONE || count > 0);
 }
 
-static void fuzz_auth(const char *text)
+static void fuzz_auth(const char *text, const char *scheme)
 {
     uint8_t token[PARSE_TOKEN], zero[PARSE_TOKEN] = {0};
     char again[B64U_LEN(PARSE_TOKEN) + 1];
-    if (auth_parse(text, token) != SP_OK) {
+    if (auth_parse(text, scheme, token) != SP_OK) {
         assert(memcmp(token, zero, sizeof(token)) == 0);
         return;
     }
@@ -89,7 +93,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         fuzz_target(text);
         break;
     case 'A':
-        fuzz_auth(text);
+        fuzz_auth(text, AUTH_SESSION);
+        break;
+    case 'G':
+        fuzz_auth(text, AUTH_GATE);
         break;
     case 'E':
         fuzz_error(text);

@@ -1,9 +1,12 @@
 #!/bin/sh
 # Does a server serve this tree's page? Compares, byte for byte, with what `make` laid out in build/page/.
-#   sh page/compare.sh https://mail.example.org [build]
+#   sh page/compare.sh https://mail.example.org/m/LINK_ID [build]
+# A link that works, since only that has a page; leave out what stands behind its "#".
 # CURL may hold another curl command line, as CURL="curl --cacert ca.pem".
 set -eu
-url=${1:?usage: compare.sh URL [BUILD]}
+link=${1:?usage: compare.sh LINK [BUILD]}
+link=${link%%#*} # whoever gave all of it: nobody is told the key
+url=${link%%/m/*}
 from=${2:-build}/page
 name=$(cat "$from/NAME")
 got=$(mktemp)
@@ -18,7 +21,7 @@ compare() { # path, file of the build
         bad=1
     fi
 }
-compare /m/AAAAAAAAAAAAAAAAAAAAAA index.html
+compare "${link#"$url"}" index.html
 compare /m/none gone.html
 for file in "$from"/*; do
     case ${file##*/} in

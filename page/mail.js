@@ -1,7 +1,7 @@
 // From the message to what is shown of it. The message is authentic, which does not make it harmless: its
 // sender is a stranger. Text becomes text nodes; HTML is cleaned, in a frame that runs no script and whose
 // own policy lets nothing out. The page itself never takes markup of a mail into itself.
-import { PostalMime, DOMPurify } from './vendor.js';
+import { PostalMime, addressParser, DOMPurify } from './vendor.js';
 
 export const MAX_SHOWN = 1 << 20; // characters of one part
 
@@ -11,13 +11,25 @@ export async function parseMail(added, body) {
         .parse(new Blob([added, body]));
     return {
         subject: mail.subject?.trim() ?? '', date: mail.date && new Date(mail.date),
-        from: people(mail.from && [mail.from]), to: people(mail.to), cc: people(mail.cc),
+        from: people(mail.from && [mail.from]), authors: addresses(mail), to: people(mail.to), cc: people(mail.cc),
         text: mail.text ?? '', html: mail.html ?? '',
         // Those that are pieces of their own have left an empty place behind.
         files: mail.attachments.filter((a) => a.content.byteLength > 0).map((a) => ({
             bytes: new Uint8Array(a.content), mediaType: a.mimeType, fileName: a.filename ?? '',
         })),
     };
+}
+
+/** A form in which addresses can be compared; a domain's is the browser's own (punycode). */
+export function comparable(address) {
+    const [, local, domain] = /^(.*)@([^@/?#:]*)$/s.exec(address) ?? [];
+    try { return `${local.toLowerCase()}@${new URL(`https://${domain}/`).hostname}`; } catch { return address; }
+}
+
+/** Whom all the From fields name, be they one or, against RFC 5322, several: readers show one of them. */
+function addresses(mail) {
+    return mail.headers.filter((h) => h.key === 'from').flatMap((h) => addressParser(h.value, { flatten: true }))
+        .map((p) => p.address || p.name);
 }
 
 function people(list = []) {

@@ -41,17 +41,29 @@ async function* bytesOf(response) {
     }
 }
 
-/** b32(envelope) || b32(box); no more of it is taken than the format allows. */
+// No space, nothing invisible, nothing that turns the order of letters round: it is to be read by people.
+const ADDRESS = /^[^\s\p{C}@]{1,240}@[^\s\p{C}@]{1,240}$/u;
+
+/** The address for which the server vouches; '' where it names none that could be shown. */
+function senderOf(response) {
+    try {
+        const address = decodeURIComponent(response.headers.get('Sealpost-Sender') ?? '');
+        return ADDRESS.test(address) ? address : '';
+    } catch { return ''; }
+}
+
+/** b32(envelope) || b32(box), no more of it than the format allows; and whom the server calls the sender. */
 export async function fetchEnvelope(id, gate, signal) {
     const MAX = (1 << 20) + (1 << 16);
     const parts = [];
     let length = 0;
-    for await (const part of bytesOf(await request(`/m/${id}/envelope`, gate, {}, signal))) {
+    const response = await request(`/m/${id}/envelope`, gate, {}, signal);
+    for await (const part of bytesOf(response)) {
         length += part.length;
         if (length > MAX) break;
         parts.push(part);
     }
-    return new Uint8Array(await new Blob(parts).arrayBuffer());
+    return [new Uint8Array(await new Blob(parts).arrayBuffer()), senderOf(response)];
 }
 
 /**

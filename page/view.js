@@ -3,7 +3,7 @@
 import * as sealed from './sealed.js';
 import { strings, chooseLanguage } from './strings.js';
 import { ServerError, fetchEnvelope, fetchPiece } from './server.js';
-import { MAX_SHOWN, decodeTransfer, decodedSize, parseMail, partHeader, safeName, showHtml, showText } from './mail.js';
+import { MAX_SHOWN, comparable, decodeTransfer, decodedSize, parseMail, partHeader, safeName, showHtml, showText } from './mail.js';
 import { WriteError, saveAs } from './save.js';
 
 const $ = (id) => document.getElementById(id);
@@ -19,10 +19,12 @@ const say = (key, values = {}) => strings[language][key]
  * A word for what is wrong with it, where it is no link: "bare" after a reload, which finds no secret there.
  */
 function takeLink() {
-    const { pathname, hash } = location;
+    const { pathname, hash, search } = location;
     const [clean] = /^\/m\/[\w-]{22}/.exec(pathname) ?? [pathname];
     history.replaceState(null, '', clean);
-    try { return sealed.parseLink(pathname, hash); } catch { return /^\/m\/[\w-]{22}$/.test(pathname) && hash.length < 2 ? 'bare' : 'link'; }
+    // Filters hang queries of their own on a link; one that rewrites "#" as well leaves the secret in there.
+    const [rewritten] = /%(25)?23.*/.exec(search) ?? [''];
+    try { return sealed.parseLink(pathname + rewritten, hash); } catch { return /^\/m\/[\w-]{22}$/.test(pathname) && hash.length < 2 ? 'bare' : 'link'; }
 }
 
 // ---- what is shown ----
@@ -74,18 +76,23 @@ function size(bytes) {
     }).format(bytes / 1000 ** power);
 }
 
-function showHead(mail, parsed) {
+function showHead(mail, sender, parsed) {
     $('subject').textContent = parsed.subject || say('noSubject');
     document.title = `${parsed.subject || say('noSubject')} – ${say('title')}`;
+    fact('sender', sender);
     fact('from', parsed.from.join(', '));
     fact('to', parsed.to.join(', '));
     fact('cc', parsed.cc.join(', '));
     fact('date', time(parsed.date), false);
     fact('expires', time(new Date(mail.expires * 1000)), false);
-    const vouched = mail.signature === 'none' ? ['vouchServer'] : ['vouchUser', 'chain'];
+    if (sender && parsed.authors.some((author) => comparable(author) !== comparable(sender))) {
+        $('differs').textContent = say('fromDiffers', { sender });
+        $('differs').hidden = false;
+    }
+    const vouched = mail.signature === 'none' ? ['vouchServer'] : [sender ? 'vouchSender' : 'vouchUser', 'chain'];
     if (mail.signature === 'unchecked') vouched.push('signatureUnchecked');
     if (mail.serverAccess) vouched.push('serverAccess');
-    $('vouched').append(...[...vouched, 'intact'].map((key) => element('li', { textContent: say(key) })));
+    $('vouched').append(...[...vouched, 'intact'].map((key) => element('li', { textContent: say(key, { sender }) })));
 }
 
 // ---- text and formatting ----
@@ -247,7 +254,8 @@ function partsOf(mail, parsed, body, openPiece) {
 
 async function openLink(link) {
     const gate = sealed.b64u(await sealed.gateOf(link.password));
-    const mail = await sealed.openMail(link, await fetchEnvelope(link.id, gate));
+    const [reply, sender] = await fetchEnvelope(link.id, gate);
+    const mail = await sealed.openMail(link, reply);
     link.password.fill(0); // from here on the pieces' keys do
     const openPiece = (piece, signal) => sealed.openPiece(piece, fetchPiece(link.id, gate, piece, signal));
     const chunks = [];
@@ -255,7 +263,7 @@ async function openLink(link) {
     const body = sealed.concat(...chunks);
     const parsed = await parseMail(mail.added, body);
     const parts = partsOf(mail, parsed, body, openPiece);
-    showHead(mail, parsed);
+    showHead(mail, sender, parsed);
     listFiles(parts);
     await showBody(parsed, parts);
     const total = mail.added.length + mail.pieces.reduce((sum, piece) => sum + piece.length, 0);

@@ -219,12 +219,14 @@ enum sp_err on_link_page(void *ctx, struct ipc_peer *peer, struct ipc_frame *fra
 
 enum sp_err on_link_exposed(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
 {
+    struct store_role *r = ctx;
+    struct store_link link;
     struct asked a;
-    (void)ctx;
     if (!get_asked(&frame->body, false, &a))
         return SP_ERR_FORMAT;
-    audit_emit(AUDIT_LINK_EXPOSED, a.id, a.client);
-    return answer(peer, SW_LINK_EXPOSED_REPLY, frame->id, SP_OK);
+    enum sp_err err = find_live(r, a.id, &link);
+    audit_emit(AUDIT_LINK_EXPOSED, a.id, a.client, got(err));
+    return answer(peer, SW_LINK_EXPOSED_REPLY, frame->id, err);
 }
 
 static enum sp_err refuse(struct ipc_peer *peer, uint16_t type, uint32_t id, const struct asked *a,

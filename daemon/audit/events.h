@@ -46,7 +46,7 @@
     E(AUDIT_LINK_SENT, "link.sent", AUDIT_BIT(ROLE_STORE), "id:x link:x host:s tls:s attempts:u")  \
     E(AUDIT_LINK_PAGE, "link.page", AUDIT_BIT(ROLE_STORE), "link:x client:s got:s")                \
     E(AUDIT_LINK_OPENED, "link.opened", AUDIT_BIT(ROLE_STORE), "link:x client:s what:s got:s")     \
-    E(AUDIT_LINK_EXPOSED, "link.exposed", AUDIT_BIT(ROLE_STORE), "link:x client:s")                \
+    E(AUDIT_LINK_EXPOSED, "link.exposed", AUDIT_BIT(ROLE_STORE), "link:x client:s got:s")          \
     E(AUDIT_LINK_EXPIRED, "link.expired", AUDIT_BIT(ROLE_STORE), "id:x link:x")                    \
     E(AUDIT_LINK_REVOKED, "link.revoked", AUDIT_BIT(ROLE_STORE), "id:x link:x")                    \
     E(AUDIT_DELIVERY_CRASHED, "delivery.crashed", AUDIT_BIT(ROLE_RELAY), "lease:u signal:u")       \

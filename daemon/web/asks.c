@@ -94,6 +94,10 @@ static const struct ipc_rule rules[] = {
     REPLY(SW_PIECE_REPLY, 1, 13 + WEB_BLOCK),
     REPLY(SW_DELETE_REPLY, 1, 1),
     REPLY(SW_LOGOUT_REPLY, 1, 1),
+    REPLY(SW_LINK_PAGE_REPLY, 1, 1),
+    REPLY(SW_LINK_ENVELOPE_REPLY, 1, 1 + 8 + 2 + PARSE_MAX_ADDRESS + 4 + WEB_BLOCK),
+    REPLY(SW_LINK_PIECE_REPLY, 1, 13 + WEB_BLOCK),
+    REPLY(SW_LINK_EXPOSED_REPLY, 1, 1),
 };
 static const struct ipc_rules store_rules = {rules, sizeof(rules) / sizeof(rules[0]), UINT64_MAX,
                                              on_gone};
@@ -107,7 +111,7 @@ enum sp_err asks_init(struct web *web)
 struct wire_out ask_frame(const struct exchange *x, void *buf, size_t cap)
 {
     struct wire_out frame = wire_out(buf, cap);
-    if (x->route->token)
+    if (x->route->needs == NEEDS_TOKEN)
         wire_put_bytes(&frame, x->token, sizeof(x->token));
     return frame;
 }

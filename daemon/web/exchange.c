@@ -1,5 +1,6 @@
 /* One request: checked before anything is asked of the store, answered once, and ended in one
  * place whatever comes first: the answer, or the end of its connection. Clients are hostile. */
+#include "daemon/web/page.h"
 #include "daemon/web/web.h"
 
 #include <event2/buffer.h>
@@ -83,11 +84,11 @@ void exchange_answer(struct exchange *x, int code, const char *type, struct evbu
         evbuffer_free(body);
 }
 
-static void refuse(struct evhttp_request *req, const struct outcome *o)
+static void refuse(struct evhttp_request *req, const struct outcome *o, const char *scheme)
 {
     struct evkeyvalq *headers = evhttp_request_get_output_headers(req);
     if (o->code == 401) /* RFC 9110 15.5.2 */
-        evhttp_add_header(headers, "WWW-Authenticate", "Sealpost-Session");
+        evhttp_add_header(headers, "WWW-Authenticate", scheme);
     if (o->code == 503 || o->code == 429)
         evhttp_add_header(headers, "Retry-After", "2");
     conn_answer_error(req, o->code, o->text);
@@ -95,13 +96,18 @@ static void refuse(struct evhttp_request *req, const struct outcome *o)
 
 void exchange_fail(struct exchange *x, enum sp_err err)
 {
-    const struct outcome *o = outcome_of(x->route, err);
+    static const struct outcome no_gate = {SP_ERR_AUTH, 401, "no gate"};
+    const char *scheme = x->route->needs == NEEDS_GATE ? AUTH_GATE : AUTH_SESSION;
+    const struct outcome *o =
+        x->ungated && err == SP_ERR_AUTH ? &no_gate : outcome_of(x->route, err);
     if (o->code == 503)
         x->web->n_busy++;
     if (x->streaming)
         conn_drop(x->conn); /* half an answer is out: what is missing must be seen */
+    else if (o->text == NULL)
+        page_answer(x, false);
     else
-        refuse(exchange_end(x), o);
+        refuse(exchange_end(x), o, scheme);
 }
 
 /* --- the beginning --- */
@@ -139,6 +145,13 @@ static const char *method_name(unsigned method)
     }
 }
 
+static bool route_fits(const struct route *route, const char *path, size_t len, const char *query,
+                       struct path_args *args)
+{
+    return (!(route->query & QUERY_MARKED) || query_is_marked(query)) &&
+           path_match(route->pattern, path, len, args);
+}
+
 /* Not the method, but the path: says what it can do. */
 static void answer_methods(struct evhttp_request *req, const char *path, size_t len)
 {
@@ -147,7 +160,7 @@ static void answer_methods(struct evhttp_request *req, const char *path, size_t 
     struct path_args args;
     const struct route *route;
     for (size_t i = 0; (route = route_at(i)) != NULL; i++) {
-        if (!path_match(route->pattern, path, len, &args))
+        if (!route_fits(route, path, len, NULL, &args))
             continue;
         int n = snprintf(allow + at, sizeof(allow) - at, "%s%s", at > 0 ? ", " : "",
                          method_name(route->method));
@@ -162,11 +175,11 @@ static void answer_methods(struct evhttp_request *req, const char *path, size_t 
 }
 
 static const struct route *find_route(unsigned method, const char *path, size_t len,
-                                      struct path_args *args)
+                                      const char *query, struct path_args *args)
 {
     const struct route *route;
     for (size_t i = 0; (route = route_at(i)) != NULL; i++)
-        if (route->method == method && path_match(route->pattern, path, len, args))
+        if (route->method == method && route_fits(route, path, len, query, args))
             return route;
     return NULL;
 }
@@ -211,6 +224,17 @@ static struct exchange *exchange_new(struct conn *conn, struct evhttp_request *r
     return x;
 }
 
+static enum sp_err take_authorization(struct exchange *x)
+{
+    const char *header =
+        evhttp_find_header(evhttp_request_get_input_headers(x->req), "Authorization");
+    if (x->route->needs == NEEDS_TOKEN)
+        return auth_parse(header, AUTH_SESSION, x->token);
+    if (x->route->needs == NEEDS_GATE)
+        x->ungated = auth_parse(header, AUTH_GATE, x->token) != SP_OK;
+    return SP_OK;
+}
+
 /* Looks the request up in the table; SP_OK when all that can be checked here is in order. *route
  * stays NULL when there is none. */
 static enum sp_err classify(struct exchange *x, const char **path, size_t *path_len)
@@ -225,15 +249,11 @@ static enum sp_err classify(struct exchange *x, const char **path, size_t *path_
     if (err != SP_OK)
         return err;
     x->head = method == EVHTTP_REQ_HEAD;
-    x->route = find_route(x->head ? EVHTTP_REQ_GET : method, *path, *path_len, &x->args);
+    x->route = find_route(x->head ? EVHTTP_REQ_GET : method, *path, *path_len, query, &x->args);
     if (x->route == NULL)
         return SP_ERR_NOT_FOUND;
     err = query_parse(query, x->route->query, &x->query);
-    if (err == SP_OK && x->route->token)
-        err = auth_parse(
-            evhttp_find_header(evhttp_request_get_input_headers(x->req), "Authorization"),
-            x->token);
-    return err;
+    return err == SP_OK ? take_authorization(x) : err;
 }
 
 void exchange_begin(struct evhttp_request *req, void *arg)
@@ -260,7 +280,9 @@ void exchange_begin(struct evhttp_request *req, void *arg)
             SP_ERR_AUTH) /* what follows on the connection cannot be trusted to be a request */
             evhttp_add_header(evhttp_request_get_output_headers(req), "Connection", "close");
         exchange_end(x);
-        refuse(req, err == SP_ERR_LIMIT ? &(struct outcome){err, 414, "target too long"}
-                                        : find_outcome(common, err));
+        refuse(req,
+               err == SP_ERR_LIMIT ? &(struct outcome){err, 414, "target too long"}
+                                   : find_outcome(common, err),
+               AUTH_SESSION);
     }
 }

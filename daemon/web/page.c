@@ -6,8 +6,6 @@
 #include "daemon/web/web.h"
 
 #include <event2/buffer.h>
-#include <event2/http_struct.h>
-#include <sodium.h>
 #include <string.h>
 
 struct header {
@@ -76,45 +74,6 @@ void page_answer(struct exchange *x, bool there)
 {
     add_headers(x, document_headers);
     answer(x, there ? 200 : 404, there ? &page_document : &page_gone);
-}
-
-/* Whether the link of x->args.id is one that can be opened now: for the store to say. Until it is
- * asked, every well-formed link has a page, and envelope and pieces are where a dead one shows. */
-static bool link_is_there(const struct exchange *x)
-{
-    (void)x;
-    return true;
-}
-
-enum sp_err start_page(struct exchange *x, struct wire_in *body, struct wire_out *frame)
-{
-    (void)body, (void)frame;
-    page_answer(x, link_is_there(x));
-    return SP_OK;
-}
-
-static void wipe(const char *text)
-{
-    if (text != NULL)
-        sodium_memzero((char *)text, strlen(text)); /* ours to write: libevent's copy for us */
-}
-
-/* A mail filter made "#" into "%23" (INTERFACES: HTTP): what stands behind is a password. It came
- * here against everybody's will: forget it where it stands, libevent's buffers being wiped when
- * they are freed (web.c), and let the page mend the address. */
-enum sp_err start_page_exposed(struct exchange *x, struct wire_in *body, struct wire_out *frame)
-{
-    wipe(evhttp_request_get_uri(x->req));
-    wipe(evhttp_uri_get_path(evhttp_request_get_evhttp_uri(x->req)));
-    return start_page(x, body, frame);
-}
-
-/* "/m/" with something that is no link: cut on its way, most likely, and read by a person. */
-enum sp_err start_page_gone(struct exchange *x, struct wire_in *body, struct wire_out *frame)
-{
-    (void)body, (void)frame;
-    page_answer(x, false);
-    return SP_OK;
 }
 
 enum sp_err start_asset(struct exchange *x, struct wire_in *body, struct wire_out *frame)

@@ -106,14 +106,25 @@ static bool take_link(const char *s, size_t len, struct path_args *args)
     return b64u_decode(s, len, args->id, sizeof(args->id)) == SP_OK;
 }
 
+/* What mail filters make of "#". */
+static const char *const marks[] = {"%23", "%2523"};
+#define N_MARKS (sizeof(marks) / sizeof(marks[0]))
+
 /* What a mail filter makes of "<link>#<secret>". The secret is not looked at. */
 static bool take_exposed(const char *s, size_t len, struct path_args *args)
 {
-    static const char *const marks[] = {"%23", "%2523"};
     const size_t link = B64U_LEN(sizeof(args->id));
-    for (size_t i = 0; i < sizeof(marks) / sizeof(marks[0]); i++)
+    for (size_t i = 0; i < N_MARKS; i++)
         if (len >= link + strlen(marks[i]) && memcmp(s + link, marks[i], strlen(marks[i])) == 0)
             return take_link(s, link, args);
+    return false;
+}
+
+bool query_is_marked(const char *text)
+{
+    for (size_t i = 0; text != NULL && i < N_MARKS; i++)
+        if (strstr(text, marks[i]) != NULL)
+            return true;
     return false;
 }
 
@@ -210,7 +221,7 @@ enum sp_err query_parse(const char *text, unsigned allowed, struct query *out)
 {
     unsigned seen = 0;
     *out = (struct query){.limit = PARSE_LIST_DEFAULT};
-    if (text == NULL)
+    if (text == NULL || (allowed & (QUERY_ANY | QUERY_MARKED)))
         return SP_OK;
     for (size_t left = strlen(text);;) {
         const char *amp = memchr(text, '&', left);
@@ -276,12 +287,12 @@ static bool is_base64url(const char *s)
     return s[strspn(s, letters)] == '\0';
 }
 
-enum sp_err auth_parse(const char *header, uint8_t token[PARSE_TOKEN])
+enum sp_err auth_parse(const char *header, const char *scheme, uint8_t token[PARSE_TOKEN])
 {
-    static const char scheme[] = "Sealpost-Session ";
-    const size_t n = sizeof(scheme) - 1;
+    const size_t n = strlen(scheme) + 1;
     sodium_memzero(token, PARSE_TOKEN);
-    if (header == NULL || strncasecmp(header, scheme, n) != 0 || !is_base64url(header + n) ||
+    if (header == NULL || strncasecmp(header, scheme, n - 1) != 0 || header[n - 1] != ' ' ||
+        !is_base64url(header + n) ||
         b64u_decode(header + n, strlen(header + n), token, PARSE_TOKEN) != SP_OK) {
         sodium_memzero(token, PARSE_TOKEN);
         return SP_ERR_AUTH;

@@ -37,7 +37,12 @@ enum sp_err target_split(const char *target, size_t *path_len, const char **quer
  * are segments like others, and an empty segment matches nothing. */
 bool path_match(const char *pattern, const char *path, size_t len, struct path_args *args);
 
-enum query_key { QUERY_AFTER = 1u, QUERY_LIMIT = 2u };
+enum query_key {
+    QUERY_AFTER = 1u,
+    QUERY_LIMIT = 2u,
+    QUERY_ANY = 64u,    /* whatever it is: it is not looked at */
+    QUERY_MARKED = 128u /* any in which a "#" was rewritten: see query_is_marked */
+};
 
 struct query {
     uint64_t after; /* 0 when absent */
@@ -48,6 +53,10 @@ struct query {
 /* The keys in the bit mask allowed, each at most once, with decimal values; text may be NULL.
  * A larger limit than we serve counts as the largest. SP_ERR_FORMAT for anything else. */
 enum sp_err query_parse(const char *text, unsigned allowed, struct query *out);
+
+/* True if it holds "%23" or "%2523": mail filters add queries of their own to a link, and those
+ * that rewrite its "#" as well put its secret behind them. text may be NULL. */
+bool query_is_marked(const char *text);
 
 /* One range of bytes (RFC 9110 14.1.2). */
 enum range_kind { RANGE_NONE, RANGE_CLOSED, RANGE_FROM, RANGE_SUFFIX };
@@ -65,9 +74,12 @@ struct range range_parse(const char *header);
 enum sp_err range_apply(const struct range *range, uint64_t total, uint64_t *first,
                         uint64_t *count);
 
-/* "Sealpost-Session <b64u(token)>", scheme in any case, one space. header may be NULL. On
- * SP_ERR_AUTH token is zeros. */
-enum sp_err auth_parse(const char *header, uint8_t token[PARSE_TOKEN]);
+#define AUTH_SESSION "Sealpost-Session"
+#define AUTH_GATE    "Sealpost-Gate"
+
+/* "<scheme> <b64u(token)>", scheme in any case, one space. header may be NULL. On SP_ERR_AUTH token
+ * is zeros. */
+enum sp_err auth_parse(const char *header, const char *scheme, uint8_t token[PARSE_TOKEN]);
 
 /* {"error": "text"} into out; *len without a NUL. SP_ERR_LIMIT, SP_ERR_FORMAT (no UTF-8). */
 enum sp_err error_json(const char *text, char *out, size_t cap, size_t *len);

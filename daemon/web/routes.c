@@ -30,20 +30,40 @@ static const struct outcome chain_add[] = {
     {0, 0, NULL},
 };
 
+/* Expired, revoked and unknown are not told apart. */
+static const struct outcome link_page[] = {
+    {SP_ERR_NOT_FOUND, 404, NULL},
+    {0, 0, NULL},
+};
+
+static const struct outcome link_gate[] = {
+    {SP_ERR_AUTH, 403, "not this link's gate"},
+    {0, 0, NULL},
+};
+
 #define GET    EVHTTP_REQ_GET
 #define POST   EVHTTP_REQ_POST
 #define DELETE EVHTTP_REQ_DELETE
-#define TOKEN  true
-#define PUBLIC false
+#define TOKEN  NEEDS_TOKEN
+#define GATE   NEEDS_GATE
+#define PUBLIC NEEDS_NOTHING
 
 #define LOGIN_BODY  (16u + 16u + 32u + 64u)
 #define ENROLL_BODY (2u + PARSE_MAX_ADDRESS + 2u + WEB_MAX_CODE + 4u + SIGCHAIN_MAX_WIRE)
 
 static const struct route table[] = {
     {GET, "/healthz", PUBLIC, 0, 0, 0, start_health, NULL, NULL},
-    {GET, "/m/{link}", PUBLIC, 0, 0, 0, start_page, NULL, NULL},
-    {GET, "/m/{exposed}", PUBLIC, 0, 0, 0, start_page_exposed, NULL, NULL},
-    {GET, "/m/{other}", PUBLIC, 0, 0, 0, start_page_gone, NULL, NULL},
+    {GET, "/m/{link}", PUBLIC, QUERY_MARKED, 0, SW_LINK_EXPOSED, start_link_page, finish_link_page,
+     link_page},
+    {GET, "/m/{link}", PUBLIC, QUERY_ANY, 0, SW_LINK_PAGE, start_link_page, finish_link_page,
+     link_page},
+    {GET, "/m/{exposed}", PUBLIC, QUERY_ANY, 0, SW_LINK_EXPOSED, start_link_page, finish_link_page,
+     link_page},
+    {GET, "/m/{other}", PUBLIC, QUERY_ANY, 0, 0, start_link_none, NULL, NULL},
+    {GET, "/m/{link}/envelope", GATE, QUERY_ANY, 0, SW_LINK_ENVELOPE, start_parts,
+     finish_link_envelope, link_gate},
+    {GET, "/m/{link}/piece/{piece}", GATE, QUERY_ANY, 0, SW_LINK_PIECE, start_piece, finish_piece,
+     link_gate},
     {GET, "/page/{build}/{asset}", PUBLIC, 0, 0, 0, start_asset, NULL, NULL},
     {GET, "/v1/info", PUBLIC, 0, 0, 0, start_info, NULL, NULL},
     {POST, "/v1/enroll", PUBLIC, 0, ENROLL_BODY, SW_ENROLL, start_enroll, finish_octets, enroll},

@@ -10,17 +10,28 @@
 
 #define OCTETS "application/octet-stream"
 
-static void put_block(const struct exchange *x, uint64_t offset, uint64_t bytes,
+static bool is_piece(const struct exchange *x)
+{
+    return x->route->ask == SW_PIECE || x->route->ask == SW_LINK_PIECE;
+}
+
+/* first: nothing has been asked for this request before. */
+static void put_block(const struct exchange *x, uint64_t offset, uint64_t bytes, bool first,
                       struct wire_out *frame)
 {
-    wire_put_bytes(frame, x->args.id, sizeof(x->args.id));
-    if (x->route->ask == SW_PIECE) {
+    if (x->route->needs == NEEDS_GATE)
+        link_put(x, frame);
+    else
+        wire_put_bytes(frame, x->args.id, sizeof(x->args.id));
+    if (is_piece(x)) {
         wire_put_u16(frame, x->args.piece);
         wire_put_u64(frame, offset);
         wire_put_u32(frame, (uint32_t)(bytes < WEB_BLOCK ? bytes : WEB_BLOCK));
     } else {
         wire_put_u32(frame, (uint32_t)offset); /* below a total that is a u32 */
     }
+    if (x->route->ask == SW_LINK_PIECE)
+        wire_put_u8(frame, first);
 }
 
 /* A range, and the length for HEAD, need the total before anything else: one byte asks for it. */
@@ -30,14 +41,14 @@ enum sp_err start_piece(struct exchange *x, struct wire_in *body, struct wire_ou
     if (!x->head) /* RFC 9110 14.2: Range means something for GET alone */
         x->range =
             range_parse(evhttp_find_header(evhttp_request_get_input_headers(x->req), "Range"));
-    put_block(x, 0, x->head || x->range.kind != RANGE_NONE ? 1 : WEB_BLOCK, frame);
+    put_block(x, 0, x->head || x->range.kind != RANGE_NONE ? 1 : WEB_BLOCK, true, frame);
     return SP_OK;
 }
 
 enum sp_err start_parts(struct exchange *x, struct wire_in *body, struct wire_out *frame)
 {
     (void)body;
-    put_block(x, 0, WEB_BLOCK, frame);
+    put_block(x, 0, WEB_BLOCK, true, frame);
     return SP_OK;
 }
 
@@ -45,7 +56,7 @@ void stream_next(struct exchange *x)
 {
     uint8_t buf[ASK_MAX];
     struct wire_out frame = ask_frame(x, buf, sizeof(buf));
-    put_block(x, x->offset, x->left, &frame);
+    put_block(x, x->offset, x->left, false, &frame);
     enum sp_err err = ask_send(x, &frame);
     sodium_memzero(buf, sizeof(buf));
     if (err == SP_ERR_NO_SPACE) {
@@ -92,7 +103,7 @@ static bool begin_stream(struct exchange *x, uint64_t total)
 {
     uint64_t first, count;
     enum sp_err err = range_apply(&x->range, total, &first, &count);
-    if (x->route->ask == SW_PIECE)
+    if (is_piece(x))
         add_number(x, "Accept-Ranges", "bytes");
     if (err != SP_OK) {
         add_number(x, "Content-Range", "bytes */%" PRIu64, total);

@@ -32,7 +32,7 @@ static void on_library_log(int severity, const char *text)
 }
 
 /* What libevent has read goes through its heap: tokens, gates, and a password that a mail filter
- * put into a path (page.c). So its blocks are wiped when they are given back. Malloc's own blocks,
+ * put into a path (link.c). So its blocks are wiped when they are given back. Malloc's own blocks,
  * so that those from before are freed as well. */
 static void wiping_free(void *at)
 {

@@ -7,7 +7,7 @@
  *   routes.c    the table of what exists        exchange.c    one request from gencb to its end
  *   asks.c      the edge to the store           stream.c      answers that go out in blocks
  *   handlers.c  bodies and replies, translated  parse.c       text of clients
- *   page.c      the link page
+ *   link.c      links, without a session        page.c        the link page
  *
  * Lifetimes. A conn lives as long as its SSL object. An exchange lives from the request's arrival
  * to the answer's start (its end for a stream), or until its connection goes away, whichever is
@@ -80,17 +80,25 @@ struct web {
     uint64_t n_requests, n_busy; /* for status: all; turned away with 503 */
 };
 
-/* What a status of the store becomes. A list ends in one whose code is 0. */
+/* What a status of the store becomes. text NULL: the 404 page (page.h). A list ends in one whose
+ * code is 0. */
 struct outcome {
     enum sp_err status;
     int code;
     const char *text;
 };
 
+/* What has to stand in Authorization. Whether it is right is for the store to say. */
+enum route_needs {
+    NEEDS_NOTHING,
+    NEEDS_TOKEN, /* of a session: none is a 401 at once; it goes first into the frame */
+    NEEDS_GATE,  /* of a link: none is asked about as one of zeros, so that the log has it */
+};
+
 struct route {
     unsigned method; /* EVHTTP_REQ_*; GET serves HEAD too */
     const char *pattern;
-    bool token;     /* needs Authorization; the token goes first into the frame */
+    enum route_needs needs;
     unsigned query; /* bit mask of enum query_key */
     size_t body_max;
     uint16_t ask; /* frame for the store; 0: answered here by start */
@@ -112,13 +120,14 @@ struct exchange {
     bool head;
     struct path_args args;
     struct query query;
-    uint8_t token[PARSE_TOKEN];
-    struct evbuffer *gathered; /* sigchain: wires so far */
-    uint32_t chain_after;      /* sigchain: the newest of them */
-    struct range range;        /* pieces: asked for */
-    uint64_t offset, left;     /* streams: still to be sent */
-    bool streaming;            /* streams: headers are out */
-    bool waiting;              /* streams: in web->waiting */
+    uint8_t token[PARSE_TOKEN]; /* or gate */
+    bool ungated;               /* NEEDS_GATE: it brought none */
+    struct evbuffer *gathered;  /* sigchain: wires so far */
+    uint32_t chain_after;       /* sigchain: the newest of them */
+    struct range range;         /* pieces: asked for */
+    uint64_t offset, left;      /* streams: still to be sent */
+    bool streaming;             /* streams: headers are out */
+    bool waiting;               /* streams: in web->waiting */
     TAILQ_ENTRY(exchange) next;
 };
 
@@ -175,8 +184,14 @@ start_fn start_health, start_info, start_nothing, start_enroll, start_login, sta
     start_chain_add, start_list, start_id;
 finish_fn finish_octets, finish_nothing, finish_chain_get, finish_list;
 
-/* --- page.c: the link page (page.h) --- */
-start_fn start_page, start_page_exposed, start_page_gone, start_asset;
+/* --- link.c --- */
+start_fn start_link_page, start_link_none;
+finish_fn finish_link_page, finish_link_envelope;
+/* What every frame about ciphertext of a link begins with: its id, the gate, who asks. */
+void link_put(const struct exchange *x, struct wire_out *frame);
+
+/* --- page.c: parts of the link page (page.h) --- */
+start_fn start_asset;
 
 /* --- stream.c: pieces (with Range), and what else the store hands out in parts by offset --- */
 start_fn start_piece, start_parts;

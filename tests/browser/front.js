@@ -4,6 +4,9 @@
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import https from 'node:https';
+import { readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { BUILD } from './tree.js';
 
 export async function startFront(tree) {
     const front = {
@@ -24,10 +27,18 @@ export async function startFront(tree) {
         onward.on('error', () => response.destroy());
         onward.end();
     };
-    const octets = (request, response, bytes) => {
+    // What the tree does not know has the 404 page's headers there, which are the page's own.
+    const page = (request, response) => https.get({ host: '127.0.0.1', port: tree.port, path: request.url, agent, rejectUnauthorized: false },
+        (answer) => {
+            answer.resume();
+            const { 'content-length': _, ...headers } = answer.headers;
+            response.writeHead(200, headers).end(readFileSync(join(BUILD, 'page', 'index.html')));
+        });
+    const octets = (request, response, bytes, more = {}) => {
         const from = /^bytes=(\d+)-$/.exec(request.headers.range ?? '');
         const body = from ? bytes.subarray(Number(from[1])) : bytes;
         response.writeHead(from ? 206 : 200, {
+            ...more,
             'Content-Type': 'application/octet-stream', 'Content-Length': body.length, 'Cache-Control': 'no-store',
             ...(from ? { 'Content-Range': `bytes ${from[1]}-${bytes.length - 1}/${bytes.length}` } : {}),
         }).end(body);
@@ -36,6 +47,7 @@ export async function startFront(tree) {
         front.log.push(`${request.method} ${request.url}`);
         front.headers.push(request.headers);
         if (front.answer?.(request.url, request, response)) return;
+        if (front.mails.has(/^\/m\/([\w-]{22})(?![\w/-])/.exec(request.url)?.[1])) return page(request, response);
         const [, id, piece] = /^\/m\/([\w-]{22})\/(?:envelope|piece\/(\d+))$/.exec(request.url) ?? [];
         if (!id) return pass(request, response);
         const mail = front.mails.get(id);
@@ -43,8 +55,9 @@ export async function startFront(tree) {
         const known = mail && createHash('sha256').update(gate).digest()
             .equals(createHash('sha256').update(Buffer.from(mail.gate, 'base64url')).digest());
         const bytes = known ? (piece === undefined ? mail.reply : mail.pieces[Number(piece)]) : null;
-        if (bytes) octets(request, response, bytes);
-        else response.writeHead(404).end();
+        const facts = mail?.sender && piece === undefined ? { 'Sealpost-Sender': mail.sender } : {};
+        if (bytes) octets(request, response, bytes, facts);
+        else response.writeHead(known === false ? 403 : 404).end();
     }).listen(0, '127.0.0.1');
     await once(server, 'listening');
     front.url = `https://127.0.0.1:${server.address().port}`;

@@ -22,9 +22,12 @@ after(async () => {
 
 /** Seals a mail and gives its link. */
 export function deposit(mail, options = {}) {
-    const sealed = sealLink({ signed: true, ...mail, ...options });
+    const sealed = { sender: 'marta@example.org', ...sealLink({ signed: true, ...mail, ...options }), ...options };
     return { ...sealed, url: world.front.add(sealed) };
 }
+
+/** A page of which nothing is opened. */
+export const anyPage = () => deposit({ body: Buffer.from('\r\n') }).url.split('#')[0];
 
 const contexts = new Map(); // by their options, so that the page's files come out of the cache
 

@@ -5,9 +5,9 @@ import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { deposit, done, failure, read, shown, visit, world } from './harness.js';
+import { anyPage, deposit, done, failure, read, shown, visit, world } from './harness.js';
 import { loadVectors } from './data.js';
-import { plain, withFiles, files, html } from './mails.js';
+import { crlf, plain, withFiles, files, html } from './mails.js';
 import { BUILD } from './tree.js';
 import { strings } from '../../page/strings.js';
 
@@ -16,7 +16,7 @@ const PAGE = new URL('../../page/', import.meta.url).pathname;
 const ofMail = () => world.front.log.filter((line) => /\/(envelope|piece)/.test(line));
 
 test('sealed.js, as served, in Chromium: every vector', async () => {
-    const page = await visit(`${world.front.url}/m/AAAAAAAAAAAAAAAAAAAAAA`);
+    const page = await visit(anyPage());
     const name = readFileSync(join(BUILD, 'page', 'NAME'), 'utf8').trim();
     const source = readFileSync(new URL('vectors.js', import.meta.url), 'utf8').replace(/^export /gm, '');
     // As text: the page's policy lets no script of a test in, so that it comes by way of the debugger.
@@ -33,7 +33,7 @@ test('sealed.js, as served, in Chromium: every vector', async () => {
 });
 
 test('what is served is what is in the tree', async () => {
-    const page = await visit(`${world.front.url}/m/AAAAAAAAAAAAAAAAAAAAAA`);
+    const page = await visit(anyPage());
     const name = readFileSync(join(BUILD, 'page', 'NAME'), 'utf8').trim();
     const sum = (bytes) => createHash('sha256').update(bytes).digest('hex');
     for (const file of readdirSync(join(BUILD, 'page')).filter((f) => !['NAME', 'index.html', 'gone.html'].includes(f))) {
@@ -46,7 +46,7 @@ test('what is served is what is in the tree', async () => {
 });
 
 test('compare.sh says so, and says when it is not', async () => {
-    const compare = () => new Promise((resolve) => execFile('sh', [join(PAGE, 'compare.sh'), world.front.url, BUILD],
+    const compare = () => new Promise((resolve) => execFile('sh', [join(PAGE, 'compare.sh'), deposit(plain()).url, BUILD],
         { env: { ...process.env, CURL: 'curl -k' } }, (error, out) => resolve([error?.code ?? 0, out.match(/^DIFFERS.*/gm)?.length ?? 0])));
     assert.deepEqual(await compare(), [0, 0]);
     world.front.answer = (path, _, response) => path.endsWith('/sealed.js') && response.writeHead(200).end('another');
@@ -78,7 +78,7 @@ test('the mail, who vouches for what, and until when', async () => {
     const text = (await page.innerText('#mail')).replace(/\s+/g, ' ');
     const host = new URL(mail.url).host;
     for (const words of ['The contract, as discussed', 'Dr. Marta Lindqvist <marta@example.org>', 'Jonas Weber', 'notice period',
-        en.chain, en.vouchUser.replace('{host}', host), en.serverAccess.replace('{host}', host), en.intact, '15 January 2027'])
+        en.chain, en.vouchSender.replace('{host}', host).replace('{sender}', 'marta@example.org'), en.serverAccess.replace('{host}', host), en.intact, '15 January 2027'])
         assert.ok(text.includes(words), words);
     assert.equal(await page.getAttribute('#plain a', 'href'), 'https://example.org/drafts/contract?rev=7#four');
     assert.equal(await page.getAttribute('#plain a', 'rel'), 'noopener noreferrer nofollow');
@@ -92,10 +92,49 @@ test('the mail, who vouches for what, and until when', async () => {
     await done(own);
 });
 
+test('the sender for whom the server vouches comes first; a mail that names another is said to', async () => {
+    const host = new URL(world.front.url).host;
+    const look = async (mail, options) => {
+        const page = await read(deposit(mail, options).url);
+        const facts = await page.locator('#facts').innerText(), differs = await page.locator('#differs:not([hidden])').allTextContents();
+        const vouched = await page.textContent('#vouched');
+        assert.deepEqual(page.trouble, []);
+        await done(page);
+        return [facts.replace(/\s+/g, ' '), differs, vouched];
+    };
+    const warning = (sender) => [en.fromDiffers.replace('{sender}', sender)];
+    const vouches = (sender) => en.vouchSender.replace('{host}', host).replace('{sender}', sender);
+    const from = (value) => ({ body: crlf(`From: ${value}\nSubject: s\n\nx\n`) });
+    for (const [mail, sender, differs] of [
+        [plain(), 'marta@example.org', []], [plain(), 'Marta@EXAMPLE.ORG', []],
+        [plain(), 'mallory@example.org', warning('mallory@example.org')],
+        [from('marta@example.org, boss@example.org'), 'marta@example.org', warning('marta@example.org')],
+        [from('marta@example.org\nFrom: boss@example.org'), 'marta@example.org', warning('marta@example.org')],
+        [from('"marta@example.org" <boss@example.org>'), 'marta@example.org', warning('marta@example.org')],
+        [from('staff: boss@example.org;'), 'marta@example.org', warning('marta@example.org')],
+        [from('jörg@bücher.example'), encodeURIComponent('jörg@xn--bcher-kva.example'), []],
+        [{ body: crlf('Subject: s\n\nx\n') }, 'marta@example.org', []],
+    ]) {
+        const [facts, note, vouched] = await look(mail, { sender });
+        const name = decodeURIComponent(sender);
+        assert.ok(facts.startsWith(`${en.sender} ${name}`), facts);
+        assert.deepEqual(note, differs);
+        assert.ok(vouched.includes(vouches(name)));
+    }
+    for (const sender of ['', 'nobody', 'a@b%E2%80%AE', 'a%20b@c', 'a@b%0d%0a', '%ff@b', 'a@b@c', '%', `${'x'.repeat(300)}@b`]) { // none that could be shown
+        const [facts, note, vouched] = await look(plain(), { sender });
+        assert.ok(facts.startsWith(`${en.from} `), facts);
+        assert.deepEqual(note, []);
+        assert.ok(vouched.includes(en.vouchUser.replace('{host}', host)));
+    }
+});
+
 test('the secret leaves address bar and history at once; a rewritten link is mended', async () => {
     const mail = deposit(plain());
     const [secret] = mail.fragment.split('.');
-    for (const [url, exposed] of [[mail.url, false], [mail.url.replace('#', '%23'), true], [mail.url.replace('#', '%2523'), true]]) {
+    for (const [url, exposed] of [[mail.url, false], [mail.url.replace('#', '?utm_source=x#'), false], [mail.url.replace('#', '%23'), true],
+        [mail.url.replace('#', '%2523'), true], [mail.url.replace('#', '?utm_source=x%23'), true], [mail.url.replace('#', '?u=x%2523'), true],
+        [`${mail.url.replace('#', '%23')}?utm_source=x`, true]]) {
         const page = await visit(url);
         assert.equal(page.url(), `${world.front.url}/m/${mail.id}`);
         assert.equal(await page.isVisible('#exposed'), exposed);
@@ -125,11 +164,13 @@ test('neither cookie nor storage, and nobody else is asked', async () => {
 });
 
 test('headers of page, frame and 404', async () => {
-    const page = await visit(`${world.front.url}/m/AAAAAAAAAAAAAAAAAAAAAA`);
+    const page = await visit(anyPage());
     const ask = (path) => page.request.get(`${world.front.url}${path}`);
-    const found = await ask('/m/AAAAAAAAAAAAAAAAAAAAAA'), gone = await ask('/m/cut'), other = await ask('/m/BBBBBBBBBBBBBBBBBBBBBA');
-    assert.deepEqual([found.status(), gone.status()], [200, 404]);
+    const [found, other] = await Promise.all([anyPage(), anyPage()].map((url) => page.request.get(url)));
+    const gone = await ask('/m/cut'), unknown = await ask('/m/AAAAAAAAAAAAAAAAAAAAAA');
+    assert.deepEqual([found.status(), gone.status(), unknown.status()], [200, 404, 404]);
     assert.equal(await other.text(), await found.text()); // the same for every link
+    assert.equal(await unknown.text(), await gone.text()); // and for every one that is not there
     for (const response of [found, gone]) {
         const headers = response.headers();
         assert.match(headers['content-security-policy'], /^default-src 'none'; script-src 'self'; .*trusted-types 'none'$/);
@@ -158,9 +199,8 @@ test('cut and wrong links', async () => {
     const at = `${world.front.url}/m/${mail.id}`;
     for (const [url, key] of [
         [mail.url.slice(0, -1), 'link'], [`${at}#${password}`, 'link'], [`${at}#`, 'bare'], [at, 'bare'], [`${at}%23${password}`, 'link'],
-        [`${at}#${other.fragment.split('.')[0]}.${digest}`, 'gone'], // the server shows nothing to a wrong gate
+        [`${at}#${other.fragment.split('.')[0]}.${digest}`, 'refused'], // the server shows nothing to a wrong gate
         [`${at}#${password}.${other.fragment.split('.')[1]}`, 'digest'],
-        [`${world.front.url}/m/AAAAAAAAAAAAAAAAAAAAAA#${mail.fragment}`, 'gone'],
     ]) {
         const [title, text, page] = await failure(url);
         assert.deepEqual([title, text], [en[key], en[`${key}Text`].replace('{host}', new URL(world.front.url).host)], url);

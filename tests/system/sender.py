@@ -12,10 +12,10 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from nacl.bindings import crypto_aead_xchacha20poly1305_ietf_encrypt
 from nacl.public import PublicKey, SealedBox
 
-from device import b16, b32, hkdf, raw_private, raw_public
+from device import b16, b32, b64u, hkdf, raw_private, raw_public
 from opener import Reader, digest, hmac256
 
-USER, RELAY = 1, 2
+USER, RELAY, LINK = 1, 2, 3
 SERVER_ACCESS = 1
 PART = 262144
 
@@ -52,14 +52,43 @@ def newest_puk(wires):
     return generation, puk
 
 
+class Link:
+    """What the recipient of a link holds, and what the appliance is given of it (FORMAT.md section 6)."""
+
+    def __init__(self, address, expires, subject=""):
+        self.address, self.expires, self.subject = address, expires, subject
+        self.id, self.password, self.digest = os.urandom(16), os.urandom(32), None
+
+    @property
+    def gate(self):
+        return hmac256(self.password, b"sealpost/1 gate")
+
+    @property
+    def authorization(self):
+        return {"Authorization": "Sealpost-Gate " + b64u(self.gate)}
+
+    @property
+    def path(self):
+        return f"/m/{b64u(self.id)}"
+
+    @property
+    def fragment(self):
+        return f"{b64u(self.password)}.{b64u(self.digest)}"
+
+    def secrets(self):
+        """What must be found nowhere once the link is sent, in every form in which it travels."""
+        raw = {"password": self.password, "gate": self.gate}
+        return raw | {f"{name} in text": b64u(value).encode() for name, value in raw.items()}
+
+
 class Mail:
     """One mail, sealed and ready to be uploaded. users: [(user_id, generation, puk)], the sender among
-    them. outside: addresses. attachments: [(splice_at, bytes)] in order. Every field may be changed
+    them. outside: addresses. links: of class Link. attachments: [(splice_at, bytes)] in order. Every field may be changed
     before form() is called, to see what the appliance thinks of it."""
 
     def __init__(self, device, body, users, outside=(), bcc="", attachments=(), mail_from=None,
-                 keeper_pk=None, flags=None):
-        self.device, self.outside = device, list(outside)
+                 keeper_pk=None, flags=None, links=()):
+        self.device, self.outside, self.links = device, list(outside), {l.id: l for l in links}
         self.mail_from = mail_from or device.address
         self.id, self.ephemeral = message_id(), X25519PrivateKey.generate()
         self.shared, self.commitment_key, self.bcc = os.urandom(32), os.urandom(32), bcc.encode()
@@ -67,7 +96,7 @@ class Mail:
         contents = [body, *(data for _, data in attachments)]
         self.pieces = [cake(key, data) for key, data in zip(self.piece_keys, contents)]
         if flags is None:
-            flags = SERVER_ACCESS if outside else 0
+            flags = SERVER_ACCESS if outside or links else 0
         manifest = b"SPMF" + struct.pack(">BBQI", 1, flags, int(time.time() * 1000), len(contents))
         for i, (key, sealed, data) in enumerate(zip(self.piece_keys, self.pieces, contents)):
             manifest += bytes([i > 0]) + key + hashlib.sha256(sealed).digest()
@@ -82,12 +111,18 @@ class Mail:
                          "manifest": cake(self.shared, manifest + b32(b""))}
         self.boxes = [self.box(USER, user_id, generation, puk) for user_id, generation, puk in users]
         self.relay_key = self.sealed_secret = None
+        self.keeper_pk = keeper_pk
         if self.outside:
             self.relay_key = X25519PrivateKey.generate()
             box = self.box(RELAY, os.urandom(16), 0, raw_public(self.relay_key))
             self.boxes.append(box)
-            text = b"SPSK" + bytes([1, RELAY]) + box["recipient_id"] + raw_private(self.relay_key)
-            self.sealed_secret = SealedBox(PublicKey(keeper_pk)).encrypt(text)
+            self.sealed_secret = self.for_keeper(box, raw_private(self.relay_key))
+        for link in links:
+            self.boxes.append(self.link_box(link))
+
+    def for_keeper(self, box, secret):
+        text = b"SPSK" + bytes([1, box["kind"]]) + box["recipient_id"] + secret
+        return SealedBox(PublicKey(self.keeper_pk)).encrypt(text)
 
     def box(self, kind, recipient_id, generation, pk):
         box = {"kind": kind, "recipient_id": recipient_id, "generation": generation, "recipient_pk": pk,
@@ -100,8 +135,16 @@ class Mail:
                                                                            nonce, k)
         return box
 
+    def link_box(self, link):
+        box = {"kind": LINK, "recipient_id": link.id, "generation": 0, "recipient_pk": b"",
+               "context": struct.pack(">Q", link.expires)}
+        link.digest = digest(self.envelope, box)
+        signature = self.device.sign.sign(b16(b"sealpost/1 recipient signature") + link.digest)
+        box["sealed"] = cake(hmac256(link.password, link.digest), self.shared + signature)
+        return box
+
     def secrets(self):
-        """All that opens this mail, but for the users' own keys."""
+        """All that opens this mail, but for the users' own keys and what links hold."""
         relay = [raw_private(self.relay_key)] if self.relay_key else []
         return [self.shared, raw_private(self.ephemeral), *self.piece_keys, *relay]
 
@@ -125,6 +168,8 @@ class Mail:
         text = b"SPST\1" + b32(self.bcc) + self.commitment_key + struct.pack(">H", len(self.boxes))
         for b in self.boxes:
             addresses = [a.encode() for a in self.outside] if b["kind"] == RELAY else []
+            if b["kind"] == LINK:
+                addresses = [self.links[b["recipient_id"]].address.encode()]
             text += self.box_fields(b) + struct.pack(">H", len(addresses)) + b"".join(map(b16, addresses))
         text += self.device.sign.sign(signed)
         generation = max(self.device.seeds)
@@ -139,6 +184,10 @@ class Mail:
             if b["kind"] == RELAY:
                 out += b16(self.sealed_secret) + struct.pack(">H", len(self.outside))
                 out += b"".join(b16(a.encode()) for a in self.outside)
+            if b["kind"] == LINK:
+                link = self.links[b["recipient_id"]]
+                out += b16(self.for_keeper(b, link.password)) + b16(link.address.encode())
+                out += hashlib.sha256(link.gate).digest() + b16(link.subject.encode())
         return out
 
 
@@ -168,7 +217,7 @@ class Sender:
     def keeper_pk(self):
         return self.device.call("GET", "/v1/keeper", expect=200).body
 
-    def seal(self, message, to, bcc=(), **more):
+    def seal(self, message, to, bcc=(), links=(), **more):
         """A Mail for all recipients, the sender's own copy included."""
         d = self.device
         users = {d.user_id: (d.user_id, max(d.seeds), newest_puk(self.chain_by_id(d.user_id.hex()))[1])}
@@ -180,7 +229,7 @@ class Sender:
             for user in ours or []:
                 users[user[0]] = user
         return Mail(d, message, list(users.values()), outside, bcc=", ".join(bcc),
-                    keeper_pk=self.keeper_pk() if outside else None, **more)
+                    keeper_pk=self.keeper_pk() if outside or links else None, links=links, **more)
 
     def upload(self, mail, form=None):
         """The upload's id, in hex."""
@@ -197,7 +246,7 @@ class Sender:
     def try_send(self, mail, form=None):
         return self.device.call("POST", f"/v1/upload/{self.upload(mail, form)}/send", b"")
 
-    def send(self, message, to, bcc=(), **more):
+    def send(self, message, to=(), bcc=(), **more):
         """The Mail, once it is acknowledged."""
         mail = self.seal(message, to, bcc, **more)
         answer = self.try_send(mail)

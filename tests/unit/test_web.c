@@ -1,45 +1,12 @@
-/* The web role over real TLS, in a process of its own, against doubles of the store and the keeper.
- * The sanitizers watch the role: it must end with status 0 whatever clients did to it. */
-#include "daemon/messages.h"
-#include "daemon/role.h"
-
-#include <errno.h>
-#include <event2/event.h>
-#include <fcntl.h>
-#include <openssl/err.h>
-#include <openssl/evp.h>
-#include <openssl/pem.h>
-#include <openssl/ssl.h>
-#include <openssl/x509.h>
-#include <poll.h>
-#include <setjmp.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <cmocka.h>
+/* The web role against a store that knows one session (web_role.h). Links: test_web_link.c. */
+#include "tests/unit/web_role.h"
 
 #define TOTAL   300001u /* bytes of every piece of the double */
-#define ANSWER  (1u << 20)
 #define AUTH    "Authorization: Sealpost-Session AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE\r\n"
 #define MESSAGE "/v1/message/11111111111111111111111111111111"
 #define SLOW    "/v1/message/dd111111111111111111111111111111" /* answered late */
 #define NEVER   "/v1/message/ee111111111111111111111111111111"
 #define MISSING "/v1/message/44111111111111111111111111111111"
-
-static pid_t role_pid, doubles_pid;
-static uint16_t port;
-static SSL_CTX *client;
-static char *answer;
-
-/* --- the doubles --- */
 
 static uint8_t piece_byte(uint64_t i)
 {
@@ -144,253 +111,19 @@ static bool reply_session(uint16_t type, struct wire_in *body, struct wire_out *
     return true;
 }
 
-static void play_store(int sock)
+static bool web_store(uint16_t type, struct wire_in *body, struct wire_out *out)
 {
-    static uint8_t in[IPC_HEADER + IPC_MAX_PAYLOAD], buf[IPC_MAX_PAYLOAD];
-    struct ipc_frame frame;
-    struct wire_out out = wire_out(buf, sizeof(buf));
-    bool answers = true;
-    if (ipc_recv(sock, in, sizeof(in), &frame) != SP_OK)
-        _exit(0);
-    if (frame.type == SW_CHALLENGE || frame.type == SW_LOGIN || frame.type == SW_ENROLL) {
-        bool refused = frame.type == SW_LOGIN && frame.body.at[0] != 'u';
-        wire_put_u8(&out, refused ? SP_ERR_AUTH : SP_OK);
-        if (!refused)
-            wire_put_bytes(&out, "0123456789abcdef0123456789abcdef0123",
-                           frame.type == SW_CHALLENGE ? 32
-                           : frame.type == SW_LOGIN   ? 36
-                                                      : 16);
-    } else {
-        answers = reply_session(frame.type, &frame.body, &out);
-    }
-    if (answers)
-        ipc_send_fd(sock, frame.type | 0x80, frame.id, buf, out.len, -1);
+    if (type != SW_CHALLENGE && type != SW_LOGIN && type != SW_ENROLL)
+        return reply_session(type, body, out);
+    bool refused = type == SW_LOGIN && body->at[0] != 'u';
+    wire_put_u8(out, refused ? SP_ERR_AUTH : SP_OK);
+    if (!refused)
+        wire_put_bytes(out, "0123456789abcdef0123456789abcdef0123",
+                       type == SW_CHALLENGE ? 32
+                       : type == SW_LOGIN   ? 36
+                                            : 16);
+    return true;
 }
-
-static void play_keeper(int sock, EVP_PKEY *key)
-{
-    uint8_t in[2048], buf[600], sig[512];
-    struct ipc_frame frame;
-    size_t len, digest_len, sig_len = sizeof(sig);
-    if (ipc_recv(sock, in, sizeof(in), &frame) != SP_OK)
-        _exit(0);
-    wire_get_b16(&frame.body, 32, &len);
-    wire_get_b16(&frame.body, 32, &digest_len);
-    const uint8_t *tbs = wire_get_b32(&frame.body, 1024, &len);
-    EVP_MD_CTX *md = EVP_MD_CTX_new();
-    EVP_DigestSignInit(md, NULL, EVP_sha256(), NULL, key);
-    EVP_DigestSign(md, sig, &sig_len, tbs, len);
-    EVP_MD_CTX_free(md);
-    struct wire_out out = wire_out(buf, sizeof(buf));
-    wire_put_u8(&out, SP_OK);
-    wire_put_b16(&out, sig, sig_len);
-    ipc_send_fd(sock, SK_SIGN_REPLY, frame.id, buf, out.len, -1);
-}
-
-static void play(int store, int keeper, EVP_PKEY *key)
-{
-    struct pollfd p[2] = {{.fd = store, .events = POLLIN}, {.fd = keeper, .events = POLLIN}};
-    while (poll(p, 2, -1) > 0) {
-        if (p[0].revents)
-            play_store(store);
-        if (p[1].revents)
-            play_keeper(keeper, key);
-    }
-    _exit(1);
-}
-
-/* --- the role --- */
-
-static void on_term(evutil_socket_t fd, short what, void *arg)
-{
-    struct role *role = arg;
-    (void)fd, (void)what;
-    web_role.stop(role);
-}
-
-static void run_role(char *pem, size_t len)
-{
-    static struct config config = {.web_max_per_client = 1000,
-                                   .hostname = (char *)(uintptr_t) "mail.example.org",
-                                   .web_url = (char *)(uintptr_t) "https://mail.example.org",
-                                   .domain = {1, {(char *)(uintptr_t) "example.org"}},
-                                   .web_listen = {1, {(char *)(uintptr_t) "test"}},
-                                   .shutdown_grace = 1};
-    static struct role role = {.ops = &web_role, .config = &config};
-    signal(SIGPIPE, SIG_IGN);
-    role.base = event_base_new();
-    struct ipc_frame cert = {.type = CT_CERTIFICATE, .fd = -1, .body = wire_in(pem, len)};
-    enum sp_err err = web_role.prepare(&role);
-    if (err == SP_OK)
-        err = web_role.run(&role);
-    if (err == SP_OK)
-        err = web_role.control(&role, &cert);
-    struct event *term = evsignal_new(role.base, SIGTERM, on_term, &role);
-    event_add(term, NULL);
-    if (err == SP_OK)
-        err = ipc_loop(role.base);
-    event_free(term);
-    exit(err == SP_OK ? 0 : 1); /* and the leak check */
-}
-
-static size_t make_certificate(EVP_PKEY **key, char **pem)
-{
-    BIO *out = BIO_new(BIO_s_mem());
-    X509 *x = X509_new();
-    *key = EVP_EC_gen("P-256");
-    X509_gmtime_adj(X509_getm_notBefore(x), 0);
-    X509_gmtime_adj(X509_getm_notAfter(x), 3600);
-    X509_set_pubkey(x, *key);
-    X509_NAME_add_entry_by_txt(X509_get_subject_name(x), "CN", MBSTRING_ASC,
-                               (const unsigned char *)"test", -1, -1, 0);
-    X509_sign(x, *key, EVP_sha256());
-    PEM_write_bio_X509(out, x);
-    X509_free(x);
-    long len = BIO_get_mem_data(out, pem);
-    char *copy = malloc((size_t)len);
-    memcpy(copy, *pem, (size_t)len);
-    *pem = copy;
-    BIO_free(out);
-    return (size_t)len;
-}
-
-static int make_listener(void)
-{
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    socklen_t n = sizeof(a);
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof(a)), 0);
-    assert_int_equal(listen(fd, 1024), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &n), 0);
-    port = ntohs(a.sin_port);
-    return fd;
-}
-
-/* Fixed numbers, as the supervisor would lay them out. */
-static void place(int store, int keeper, int listener)
-{
-    int from[3] = {store, keeper, listener};
-    const int to[3] = {ROLE_FD(ROLE_STORE), ROLE_FD(ROLE_KEEPER), FD_EXTRA};
-    for (int i = 0; i < 3; i++)
-        from[i] = fcntl(from[i], F_DUPFD, 100);
-    for (int i = 0; i < 3; i++)
-        dup2(from[i], to[i]);
-    for (int fd = 100; fd < 120; fd++)
-        close(fd);
-}
-
-static int set_up(void **state)
-{
-    int store[2], keeper[2];
-    EVP_PKEY *key;
-    char *pem;
-    (void)state;
-    size_t len = make_certificate(&key, &pem);
-    assert_int_equal(ipc_pair(store), SP_OK);
-    assert_int_equal(ipc_pair(keeper), SP_OK);
-    int listener = make_listener();
-    fflush(NULL);
-    if ((doubles_pid = fork()) == 0) {
-        close(store[0]);
-        close(keeper[0]);
-        play(store[1], keeper[1], key);
-    }
-    if ((role_pid = fork()) == 0) {
-        close(store[1]);
-        close(keeper[1]);
-        EVP_PKEY_free(key);
-        place(store[0], keeper[0], listener);
-        run_role(pem, len);
-    }
-    for (int i = 0; i < 2; i++) {
-        close(store[i]);
-        close(keeper[i]);
-    }
-    close(listener);
-    EVP_PKEY_free(key);
-    free(pem);
-    signal(SIGPIPE, SIG_IGN);
-    client = SSL_CTX_new(TLS_client_method());
-    answer = malloc(ANSWER);
-    return 0;
-}
-
-static int tear_down(void **state)
-{
-    int status;
-    (void)state;
-    kill(role_pid, SIGTERM);
-    waitpid(role_pid, &status, 0);
-    kill(doubles_pid, SIGKILL);
-    waitpid(doubles_pid, NULL, 0);
-    SSL_CTX_free(client);
-    free(answer);
-    return WIFEXITED(status) && WEXITSTATUS(status) == 0 ? 0 : -1;
-}
-
-/* --- clients --- */
-
-static int dial(void)
-{
-    struct sockaddr_in a = {
-        .sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof(a)), 0);
-    return fd;
-}
-
-static SSL *dial_tls(void)
-{
-    SSL *ssl = SSL_new(client);
-    SSL_set_fd(ssl, dial());
-    assert_int_equal(SSL_connect(ssl), 1);
-    return ssl;
-}
-
-static void hang_up(SSL *ssl)
-{
-    close(SSL_get_fd(ssl));
-    SSL_free(ssl);
-}
-
-static size_t read_all(SSL *ssl)
-{
-    size_t at = 0;
-    int n;
-    while (at < ANSWER - 1 && (n = SSL_read(ssl, answer + at, (int)(ANSWER - 1 - at))) > 0)
-        at += (size_t)n;
-    ERR_clear_error();
-    answer[at] = '\0';
-    return at;
-}
-
-/* One request on a connection of its own; the answer is in answer[]; its code is returned. */
-static int ask(const char *request, ...)
-{
-    char text[16384];
-    va_list args;
-    va_start(args, request);
-    int len = vsnprintf(text, sizeof(text), request, args);
-    va_end(args);
-    SSL *ssl = dial_tls();
-    assert_true(len < (int)sizeof(text) && SSL_write(ssl, text, len) == len);
-    read_all(ssl);
-    hang_up(ssl);
-    return strncmp(answer, "HTTP/1.1 ", 9) == 0 ? atoi(answer + 9) : 0;
-}
-
-static bool has(const char *text)
-{
-    return strstr(answer, text) != NULL;
-}
-
-static const char *body(void)
-{
-    const char *end = strstr(answer, "\r\n\r\n");
-    return end != NULL ? end + 4 : "";
-}
-
-#define REST " HTTP/1.1\r\nHost: test\r\nConnection: close\r\n"
 
 static void test_simple(void **state)
 {
@@ -412,47 +145,6 @@ static void test_simple(void **state)
     assert_int_equal(ask("GET /" REST "\r\n"), 404);
     assert_true(has("default-src 'none'"));
     assert_int_equal(ask("GET /healthz?x=1" REST "\r\n"), 400);
-}
-
-#define LINK "/m/F6yeHQOA3mkJBaXRk3ft-g"
-
-/* The link page: the same for every link, under policies of its own; its parts for ever. */
-static void test_page(void **state)
-{
-    static const char *const policy[] = {
-        "Cache-Control: no-store\r\n", "Cross-Origin-Opener-Policy: same-origin\r\n",
-        "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'\r\n",
-        "Content-Type: text/html; charset=utf-8\r\n", "Referrer-Policy: no-referrer\r\n"};
-    static const char *const same[] = {"/m/AAAAAAAAAAAAAAAAAAAAAA", LINK "%23a.b", LINK "%2523a.b"};
-    char path[128], tag[64], first[8192];
-    (void)state;
-    assert_int_equal(ask("GET " LINK REST "\r\n"), 200);
-    for (size_t i = 0; i < sizeof(policy) / sizeof(policy[0]); i++)
-        assert_true(has(policy[i]));
-    assert_null(strstr(strstr(answer, "Content-Security-Policy") + 1, "Content-Security-Policy"));
-    assert_true(strlen(body()) < sizeof(first));
-    strcpy(first, body());
-    for (size_t i = 0; i < sizeof(same) / sizeof(same[0]); i++) {
-        assert_int_equal(ask("GET %s" REST "\r\n", same[i]), 200);
-        assert_string_equal(body(), first);
-    }
-    assert_int_equal(ask("GET " LINK "x" REST "\r\n"), 404);
-    assert_true(has("<html") && has("trusted-types 'none'"));
-    assert_int_equal(ask("POST " LINK REST "\r\n"), 405);
-    assert_true(has("Allow: GET, HEAD\r\n"));
-
-    const char *at = strstr(first, "/page/");
-    snprintf(path, sizeof(path), "%.*s/sealed.js", (int)strcspn(at + 6, "/") + 6, at);
-    assert_int_equal(ask("GET %s" REST "\r\n", path), 200);
-    assert_true(has("immutable\r\n") && has("Content-Type: text/javascript"));
-    assert_false(has("no-store"));
-    assert_int_equal(sscanf(strstr(answer, "ETag: "), "ETag: %63[^\r]", tag), 1);
-    assert_int_equal(ask("GET %s" REST "If-None-Match: %s\r\n\r\n", path, tag), 304);
-    assert_string_equal(body(), "");
-    assert_int_equal(ask("GET %s" REST "If-None-Match: \"x\"\r\n\r\n", path), 200);
-    assert_int_equal(ask("GET %sx" REST "\r\n", path), 404);
-    path[7] ^= 1; /* of another build */
-    assert_int_equal(ask("GET %s" REST "\r\n", path), 404);
 }
 
 static void test_methods(void **state)
@@ -671,12 +363,12 @@ static void test_busy(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_simple),  cmocka_unit_test(test_page),
-        cmocka_unit_test(test_methods), cmocka_unit_test(test_malformed),
-        cmocka_unit_test(test_public),  cmocka_unit_test(test_token),
-        cmocka_unit_test(test_piece),   cmocka_unit_test(test_pipeline),
-        cmocka_unit_test(test_vanish),  cmocka_unit_test(test_garbage),
-        cmocka_unit_test(test_alpn),    cmocka_unit_test(test_busy),
+        cmocka_unit_test(test_simple),    cmocka_unit_test(test_methods),
+        cmocka_unit_test(test_malformed), cmocka_unit_test(test_public),
+        cmocka_unit_test(test_token),     cmocka_unit_test(test_piece),
+        cmocka_unit_test(test_pipeline),  cmocka_unit_test(test_vanish),
+        cmocka_unit_test(test_garbage),   cmocka_unit_test(test_alpn),
+        cmocka_unit_test(test_busy),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
