@@ -64,6 +64,7 @@ static void become_role(int far[N_EDGES])
     role = (struct role){.ops = &audit_role, .config = &config, .base = event_base_new()};
     struct event *term = evsignal_new(role.base, SIGTERM, on_term, NULL);
     event_add(term, NULL);
+    sigprocmask(SIG_SETMASK, &(sigset_t){0}, NULL); /* now it is heard */
     enum sp_err err = audit_role.prepare(&role);
     if (err == SP_OK)
         err = audit_role.run(&role);
@@ -82,12 +83,17 @@ static pid_t start_role(int near[N_EDGES])
         close(pair[0]);
         close(pair[1]);
     }
+    sigset_t term, before;
+    sigemptyset(&term);
+    sigaddset(&term, SIGTERM);
+    sigprocmask(SIG_BLOCK, &term, &before);
     pid_t pid = fork();
     if (pid == 0) {
         for (int i = 0; i < N_EDGES; i++)
             close(near[i]);
         become_role(far);
     }
+    sigprocmask(SIG_SETMASK, &before, NULL);
     for (int i = 0; i < N_EDGES; i++)
         close(far[i]);
     return pid;
