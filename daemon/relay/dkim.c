@@ -18,17 +18,9 @@ enum state {
 };
 
 static const char *const signed_names[] = {
-    "from",
-    "to",
-    "cc",
-    "subject",
-    "date",
-    "message-id",
-    "in-reply-to",
-    "references",
-    "mime-version",
-    "content-type",
-    "content-transfer-encoding",
+    "from",       "sender",       "to",           "cc",
+    "subject",    "date",         "message-id",   "in-reply-to",
+    "references", "mime-version", "content-type", "content-transfer-encoding",
     "reply-to",
 };
 
@@ -139,8 +131,8 @@ static void put(struct dkim *k, char ch)
 static void end_name(struct dkim *k)
 {
     size_t len = k->name_len;
-    bool from = len == 4 && memcmp(k->name, "from", 4) == 0;
-    k->facts.from += from;
+    k->facts.from += len == 4 && memcmp(k->name, "from", 4) == 0;
+    k->facts.sender += len == 6 && memcmp(k->name, "sender", 6) == 0;
     k->field = k->used;
     k->keep = len <= sizeof(k->name) && is_signed(k->name, len);
     for (size_t i = 0; i < len && k->keep; i++)
@@ -160,6 +152,8 @@ static void end_field(struct dkim *k)
     k->used = k->field;
     if (strncmp(at, "from:", 5) == 0)
         from_parse(at + 5, len - 5, k->from);
+    if (strncmp(at, "sender:", 7) == 0)
+        from_parse(at + 7, len - 7, k->sender);
     if (k->count == DKIM_COUNT) {
         k->facts.too_large = true;
         return;
@@ -277,11 +271,25 @@ enum sp_err dkim_end(struct dkim *k)
     return SP_OK;
 }
 
-enum sp_err dkim_from(const struct dkim *k, char out[FROM_MAX])
+/* The address of a field that stands there n times. */
+static enum sp_err only_address(const struct dkim *k, unsigned n, const char *address,
+                                char out[FROM_MAX])
 {
     out[0] = '\0';
-    if (!k->ended || k->facts.from != 1 || k->facts.malformed || k->from[0] == '\0')
+    if (!k->ended || n != 1 || k->facts.malformed || address[0] == '\0')
         return SP_ERR_FORMAT;
-    memcpy(out, k->from, FROM_MAX);
+    memcpy(out, address, FROM_MAX);
     return SP_OK;
+}
+
+enum sp_err dkim_from(const struct dkim *k, char out[FROM_MAX])
+{
+    return only_address(k, k->facts.from, k->from, out);
+}
+
+enum sp_err dkim_sender(const struct dkim *k, char out[FROM_MAX])
+{
+    enum sp_err err = only_address(k, k->facts.sender, k->sender, out);
+    bool none = k->ended && !k->facts.malformed && k->facts.sender == 0;
+    return none ? SP_ERR_NOT_FOUND : err;
 }

@@ -8,10 +8,11 @@
  *     dkim_begin, dkim_push ..., dkim_end, then facts, dkim_from, and for each key
  *     dkim_hash (for either algorithm, if it is the signer who knows which) and dkim_field
  *
- * Signed: From (and once more, so that none can be added), To, Cc, Subject, Date, Message-ID,
- * In-Reply-To, References, MIME-Version, Content-Type, Content-Transfer-Encoding, Reply-To, List-*.
- * All instances, from the last up. They may take DKIM_FIELDS bytes as they stand and be DKIM_COUNT.
- * A message with more goes unsigned (SP_ERR_LIMIT): to sign a part would let the rest be exchanged.
+ * Signed: From (and once more, so that none can be added), Sender, To, Cc, Subject, Date,
+ * Message-ID, In-Reply-To, References, MIME-Version, Content-Type, Content-Transfer-Encoding,
+ * Reply-To, List-*. All instances, from the last up. They may take DKIM_FIELDS bytes as they stand
+ * and be DKIM_COUNT. A message with more goes unsigned (SP_ERR_LIMIT): to sign a part would let the
+ * rest be exchanged.
  */
 #include "daemon/relay/canon.h"
 #include "daemon/relay/from.h"
@@ -43,6 +44,7 @@ struct dkim_facts {
     bool unfinished;      /* the last line lacks its CRLF (the dialog adds it) */
     bool too_large;       /* the fields to be signed do not fit */
     unsigned from;        /* From fields; 1 is right */
+    unsigned sender;      /* Sender fields; 1 at most */
 };
 
 struct dkim {
@@ -63,7 +65,8 @@ struct dkim {
         uint16_t at, len; /* in fields: canonical, without CRLF */
     } kept[DKIM_COUNT];
     char name[DKIM_NAME];
-    char from[FROM_MAX];      /* empty: not understood */
+    char from[FROM_MAX]; /* empty: not understood */
+    char sender[FROM_MAX];
     char fields[DKIM_FIELDS]; /* of the mail: the struct belongs into locked memory */
 };
 
@@ -77,6 +80,8 @@ enum sp_err dkim_end(struct dkim *k);
 /* The one address of the one From field (from.h). SP_ERR_FORMAT: there is no From field or more
  * than one, it is not understood, or the header is malformed. */
 enum sp_err dkim_from(const struct dkim *k, char out[FROM_MAX]);
+/* The same of Sender, which some show beside From, or instead; SP_ERR_NOT_FOUND: there is none. */
+enum sp_err dkim_sender(const struct dkim *k, char out[FROM_MAX]);
 
 struct dkim_key {
     enum dkim_algorithm algorithm;

@@ -185,7 +185,7 @@ static enum sp_err read_all(struct delivery *d)
 static bool may_be_sent(struct delivery *d, struct dialog_verdict *why)
 {
     const struct dkim_facts *f = &d->mail;
-    char from[FROM_MAX];
+    char from[FROM_MAX], sender[FROM_MAX];
     if (f->bare || f->nul || f->malformed) {
         delivery_verdict(why, DIALOG_FAILED, 554, "5.6.0", "The message is malformed: %s",
                          f->malformed ? "its header has a line that is no field"
@@ -205,6 +205,12 @@ static bool may_be_sent(struct delivery *d, struct dialog_verdict *why)
     if (!job_owns(&d->job, from)) {
         delivery_verdict(why, DIALOG_FAILED, 550, "5.7.1",
                          "The address in From is not one of the sender's own");
+        return false;
+    }
+    enum sp_err err = dkim_sender(&d->vault->in.dkim, sender);
+    if (err != SP_ERR_NOT_FOUND && (err != SP_OK || !job_owns(&d->job, sender))) {
+        delivery_verdict(why, DIALOG_FAILED, 550, "5.7.1",
+                         "The address in Sender is not one of the sender's own");
         return false;
     }
     if (domain_to_ascii(strrchr(from, '@') + 1, d->from_domain) != SP_OK)

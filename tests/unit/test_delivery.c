@@ -79,6 +79,8 @@ static void test_from_of_another(void **state)
         "Subject: nobody\r\n\r\n",
         "From: alice@example.org.evil.test\r\n\r\n",
         "From: alic+e@example.org\r\n\r\n",
+        "Sender: eve@example.org\r\nFrom: alice@example.org\r\n\r\n",
+        "From: alice@example.org\r\nSender: alice@example.org\r\nSender: alice@example.org\r\n\r\n",
     };
     (void)state;
     for (size_t i = 0; i < sizeof(heads) / sizeof(heads[0]); i++) {
@@ -101,6 +103,7 @@ static void test_own_address(void **state)
     static const char *const heads[] = {
         "From: \"A. B.\" <ALLY@Example.ORG>\r\n\r\n",
         "From: alice+lists@example.org\r\n\r\n",
+        "From: alice@example.org\r\nSender: Ally <ally@example.org>\r\n\r\n",
         "From: alice@xn--bcher-kva.example\r\n\r\n",
     };
     (void)state;

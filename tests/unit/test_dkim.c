@@ -320,6 +320,7 @@ static void test_covered(void **state)
         {"From: a@x.org\r\nTo: b@y.org\r\n\r\nBody\r\n", false},
         {"From: a@x.org\r\nTo: b@y.org\r\nCc: c@y.org\r\n\r\nbody\r\n", false},
         {"From: a@x.org\r\nTo: b@y.org\r\nList-Id: l\r\n\r\nbody\r\n", false},
+        {"From: a@x.org\r\nTo: b@y.org\r\nSender: l@y.org\r\n\r\nbody\r\n", false},
         {"From: a@x.org\r\nTo: b@y.org\r\nReply-To: l@y.org\r\n\r\nbody\r\n", false},
         {"From: a@x.org\r\nTo: b@y.org\r\nTo: b@y.org\r\n\r\nbody\r\n", false},
         {"To: b@y.org\r\nFrom: a@x.org\r\n\r\nbody\r\n", false},
@@ -456,6 +457,30 @@ static void test_facts(void **state)
     }
 }
 
+static void test_sender(void **state)
+{
+    (void)state;
+    static const struct {
+        const char *text;
+        enum sp_err err;
+    } cases[] = {
+        {"From: a@x.org\r\n\r\nSender: b@x.org\r\n", SP_ERR_NOT_FOUND},
+        {"From: a@x.org\r\nSENDER : B <b@x.org>\r\n\r\n", SP_OK},
+        {"From: a@x.org\r\nSender: a@x.org, b@x.org\r\n\r\n", SP_ERR_FORMAT},
+        {"From: a@x.org\r\nSender:\r\n\r\n", SP_ERR_FORMAT},
+        {"Sender: b@x.org\r\nSender: b@x.org\r\n\r\n", SP_ERR_FORMAT},
+        {"Sender: b@x.org\r\nno field\r\n\r\n", SP_ERR_FORMAT},
+        {"no field\r\n\r\n", SP_ERR_FORMAT},
+    };
+    for (size_t i = 0; i < N(cases); i++) {
+        char out[FROM_MAX];
+        struct dkim *k = read_text(cases[i].text);
+        assert_int_equal(dkim_sender(k, out), cases[i].err);
+        assert_string_equal(out, cases[i].err == SP_OK ? "b@x.org" : "");
+        end_message(k);
+    }
+}
+
 static void test_malformed(void **state)
 {
     (void)state;
@@ -572,12 +597,13 @@ static void test_from_bad(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_body),      cmocka_unit_test(test_body_of_empty_lines),
-        cmocka_unit_test(test_field),     cmocka_unit_test(test_rfc_8463),
-        cmocka_unit_test(test_whole),     cmocka_unit_test(test_covered),
-        cmocka_unit_test(test_names),     cmocka_unit_test(test_limits),
-        cmocka_unit_test(test_facts),     cmocka_unit_test(test_malformed),
-        cmocka_unit_test(test_from_good), cmocka_unit_test(test_from_bad),
+        cmocka_unit_test(test_body),     cmocka_unit_test(test_body_of_empty_lines),
+        cmocka_unit_test(test_field),    cmocka_unit_test(test_rfc_8463),
+        cmocka_unit_test(test_whole),    cmocka_unit_test(test_covered),
+        cmocka_unit_test(test_names),    cmocka_unit_test(test_limits),
+        cmocka_unit_test(test_facts),    cmocka_unit_test(test_malformed),
+        cmocka_unit_test(test_sender),   cmocka_unit_test(test_from_good),
+        cmocka_unit_test(test_from_bad),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
