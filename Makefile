@@ -115,7 +115,7 @@ $(B)/asan/test_%: $(B)/asan/tests/unit/test_%.o $(B)/asan/libsealpost.a
 # links what needs none.
 $(B)/asan/libclient.a: $(patsubst %.c,$(B)/asan/%.o,$(filter-out client/main.c,$(CLIENT)))
 	$(Q)rm -f $@ && ar rcs $@ $^
-$(B)/asan/test_client_send: $(B)/asan/tests/unit/test_client_send.o $(B)/asan/libclient.a $(B)/asan/libsealpost.a
+$(B)/asan/test_client_send $(B)/asan/test_part: $(B)/asan/test_%: $(B)/asan/tests/unit/test_%.o $(B)/asan/libclient.a $(B)/asan/libsealpost.a
 	$(call say,LINK)
 	$(Q)$(CC) $(SANITIZE) -o $@ $^ $(LIBS) $(CLIENT_LIBS) $(shell pkg-config --libs cmocka)
 unit: $(UNIT:tests/unit/%.c=$(B)/asan/%) | $(B)/.deps-check

@@ -22,6 +22,8 @@ enum option_bit {
     OPT_FORGET = 1u << 8,
     OPT_HEADER = 1u << 9, /* -t */
     OPT_DOTS = 1u << 10,  /* -i */
+    OPT_SUBJECT = 1u << 11,
+    OPT_PRINT_LINKS = 1u << 12,
 };
 #define OPT_FLAGS (OPT_HEADER | OPT_DOTS)
 
@@ -31,6 +33,7 @@ struct args {
     const char *out;     /* --out; NULL */
     const char *from;    /* -f; NULL */
     const char *expires; /* --expires; NULL */
+    const char *subject; /* --subject; NULL */
     int n;
     char **words; /* what is not an option */
 };

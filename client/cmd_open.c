@@ -6,18 +6,17 @@
 #include "client/http.h"
 #include "client/message.h"
 #include "client/report.h"
+#include "client/save.h"
 #include "client/secret.h"
 #include "envelope/link.h"
 #include "envelope/wire.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #define MAX_ENVELOPE (2u * 1024u * 1024u)
@@ -168,11 +167,8 @@ static enum sp_err check_digest(const struct opening *o, const struct message *m
 
 static void say(const struct message *m)
 {
-    char when[64] = "";
-    time_t t = (time_t)m->box.expiry;
-    struct tm tm;
-    if (localtime_r(&t, &tm) != NULL)
-        strftime(when, sizeof when, "%Y-%m-%d %H:%M", &tm);
+    char when[REPORT_TIME];
+    report_time(m->box.expiry, when);
     report_note("message %s: the link ends %s; %s", m->id, when,
                 m->envelope.from_user
                     ? "signed with its sender's key, which a link cannot tie to a name"
@@ -212,31 +208,6 @@ static enum sp_err link_refuse(const struct spool_source *from, enum sp_err err,
     return refused(o, o->reply.status >= 300 ? SP_OK : err, what);
 }
 
-/* To DIR/message.eml, or to standard output. */
-static enum sp_err put_out(const struct message *m, const char *dir)
-{
-    char path[4096];
-    if (dir == NULL)
-        return message_write(m, STDOUT_FILENO, "standard output");
-    enum sp_err err = file_mkdirs(dir);
-    if (err != SP_OK)
-        return report_fail(err, "%s", dir);
-    int n = snprintf(path, sizeof path, "%s/message.eml", dir);
-    if (n < 0 || (size_t)n >= sizeof path)
-        return report_fail(SP_ERR_LIMIT, "%s", dir);
-    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (fd < 0)
-        return report_fail(SP_ERR_SYSTEM, "%s", path);
-    err = message_write(m, fd, path);
-    if (close(fd) != 0 && err == SP_OK)
-        err = report_fail(SP_ERR_SYSTEM, "%s", path);
-    if (err == SP_OK)
-        printf("%s\n", path);
-    else
-        unlink(path);
-    return err;
-}
-
 enum sp_err cmd_open(struct client *c)
 {
     struct message m = {.spool = {.fd = -1}};
@@ -255,7 +226,8 @@ enum sp_err cmd_open(struct client *c)
     if (err == SP_OK)
         err = message_pieces(&m, c->state, &from);
     if (err == SP_OK)
-        err = put_out(&m, c->args->out);
+        err = c->args->out != NULL ? save_message(&m, c->args->out)
+                                   : message_write(&m, STDOUT_FILENO, "standard output");
     message_free(&m);
     http_close(o->http);
     secret_free(o);

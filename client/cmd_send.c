@@ -1,6 +1,7 @@
 /* sealpost send: as a mail program's sendmail, and what became unfinished. */
 #include "client/client.h"
 #include "client/compose.h"
+#include "client/links.h"
 #include "client/outbox.h"
 #include "client/report.h"
 #include "client/upload.h"
@@ -10,32 +11,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* "7d", "12h", "30m": seconds; 0: none of these. */
-static uint64_t parse_time(const char *text)
-{
-    static const struct {
-        char unit;
-        uint64_t seconds;
-    } units[] = {{'d', 86400}, {'h', 3600}, {'m', 60}};
-    size_t digits = strspn(text, "0123456789");
-    if (digits == 0 || digits > 5 || text[digits] == '\0' || text[digits + 1] != '\0')
-        return 0;
-    for (size_t i = 0; i < 3; i++) {
-        if (units[i].unit == text[digits])
-            return strtoull(text, NULL, 10) * units[i].seconds;
-    }
-    return 0;
-}
-
 bool cmd_send_check(const struct args *a)
 {
     bool resume = (a->given & OPT_RESUME) != 0, drop = (a->given & OPT_DROP) != 0;
     bool message =
-        (a->given & (OPT_HEADER | OPT_DOTS | OPT_LINK | OPT_EXPIRES)) != 0 || a->from != NULL;
+        (a->given & (OPT_HEADER | OPT_DOTS | OPT_LINK | OPT_EXPIRES | OPT_SUBJECT)) != 0 ||
+        a->from != NULL;
+    bool print = (a->given & OPT_PRINT_LINKS) != 0;
     if (resume || drop)
-        return !message && resume != drop && a->n <= 1 && (resume || a->n == 1);
-    if ((a->given & OPT_EXPIRES) != 0 &&
-        ((a->given & OPT_LINK) == 0 || parse_time(a->expires) == 0))
+        return !message && resume != drop && a->n <= 1 && (resume || (a->n == 1 && !print));
+    if ((a->given & OPT_LINK) == 0 && ((a->given & (OPT_EXPIRES | OPT_SUBJECT)) != 0 || print))
+        return false;
+    if ((a->given & OPT_EXPIRES) != 0 && links_lifetime(a->expires) == 0)
         return false;
     return a->n > 0 || (a->given & OPT_HEADER) != 0;
 }
@@ -43,12 +30,15 @@ bool cmd_send_check(const struct args *a)
 static enum sp_err send_one(struct client *c, struct letter *l)
 {
     enum sp_err err = upload_run(c, l);
+    bool json = (c->args->given & OPT_JSON) != 0, links = (c->args->given & OPT_PRINT_LINKS) != 0;
     if (err != SP_OK)
         return err;
-    if ((c->args->given & OPT_JSON) == 0) {
+    if (!json)
         puts(l->hex);
+    if (links)
+        return links_print(c, l);
+    if (!json)
         return SP_OK;
-    }
     json_t *j = json_pack("{s:s}", "id", l->hex);
     json_dumpf(j, stdout, JSON_COMPACT);
     putchar('\n');
@@ -119,8 +109,6 @@ enum sp_err cmd_send(struct client *c)
     struct letter *l = NULL;
     if ((c->args->given & (OPT_RESUME | OPT_DROP)) != 0)
         return go_on(c);
-    if ((c->args->given & OPT_LINK) != 0)
-        return report_plain(SP_ERR_CONFIG, "links are not available on this server");
     enum sp_err err = compose(c, &l);
     if (err == SP_OK)
         err = send_one(c, l);

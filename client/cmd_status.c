@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define TEXT_MAX 600u
 
@@ -52,24 +51,16 @@ static bool get_row(const json_t *o, struct row *r)
            get_number(o, "opened_ms", false, &r->opened_ms);
 }
 
-static void date(uint64_t ms, char out[32])
-{
-    time_t t = (time_t)(ms / 1000);
-    struct tm tm;
-    if (ms == 0 || localtime_r(&t, &tm) == NULL || strftime(out, 32, "%Y-%m-%d %H:%M", &tm) == 0)
-        snprintf(out, 32, "-");
-}
-
 static void print_row(const struct row *r)
 {
-    char since[32], next[32];
-    date(r->since_ms, since);
-    date(r->next_ms, next);
+    char since[REPORT_TIME], next[REPORT_TIME];
+    report_time(r->since_ms / 1000, since);
+    report_time(r->next_ms / 1000, next);
     printf("%-32s  %-5s  %-8s  %-16s  %-16s  %5" PRIu64 "  %s\n", r->address, r->kind, r->state,
            since, next, r->attempts, r->text);
     if (strcmp(r->kind, "link") == 0) {
-        date(r->expires_ms, since);
-        date(r->opened_ms, next);
+        report_time(r->expires_ms / 1000, since);
+        report_time(r->opened_ms / 1000, next);
         printf("%-32s  ends %s, %" PRIu64 " visits, opened %s\n", "", since, r->visits, next);
     }
 }
@@ -143,7 +134,7 @@ static enum sp_err show(struct client *c, const char *id, const json_t *answer,
                         const struct record *record)
 {
     uint64_t sent_ms;
-    char when[32];
+    char when[REPORT_TIME];
     const json_t *list = json_object_get(answer, "recipients");
     json_t *out = json_array();
     bool json = (c->args->given & OPT_JSON) != 0;
@@ -157,7 +148,7 @@ static enum sp_err show(struct client *c, const char *id, const json_t *answer,
         free(rows);
         return report_plain(SP_ERR_FORMAT, "message %s: the server's status is malformed", id);
     }
-    date(sent_ms, when);
+    report_time(sent_ms / 1000, when);
     if (!json)
         printf("sent %s\n%-32s  %-5s  %-8s  %-16s  %-16s  %5s  %s\n", when, "RECIPIENT", "KIND",
                "STATE", "SINCE", "NEXT TRY", "TRIES", "ANSWER");

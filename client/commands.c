@@ -51,7 +51,8 @@ const struct command client_commands[] = {
      .more =
          "Users of the appliance get it end-to-end encrypted and signed. For recipients outside "
          "the "
-         "appliance\nis given a key to this one mail; that is said before it is sent. Missing "
+         "appliance\nis given a key to this one mail; that is said before it is sent. With --link "
+         "they are sent a\nlink instead, which ends by itself or by 'sealpost revoke'. Missing "
          "Date, "
          "From and Message-ID\nare added, Bcc is taken out. Prints the message id.\n\n"
          "  -t            take recipients from To, Cc and Bcc, too\n"
@@ -62,7 +63,8 @@ const struct command client_commands[] = {
          "As a mail program's sendmail: 'sealpost send', or a link to it by the name sendmail.\n\n"
          "When the connection breaks the message is kept, encrypted: 'sealpost outbox' shows it.\n",
      .max_words = 1000,
-     .options = OPT_JSON | OPT_LINK | OPT_EXPIRES | OPT_RESUME | OPT_DROP,
+     .options =
+         OPT_JSON | OPT_LINK | OPT_EXPIRES | OPT_RESUME | OPT_DROP | OPT_SUBJECT | OPT_PRINT_LINKS,
      .need = NEED_SERVER,
      .run = cmd_send,
      .flags = "tif:r:o:b:e:B:F:L:N:O:R:V:GUmnv",
@@ -99,8 +101,9 @@ const struct command client_commands[] = {
      .words = "LINK",
      .help = "Open a link without a browser, or an account",
      .more =
-         "Writes the message to standard output, or to DIR/message.eml. LINK may be - to read it "
-         "from\nstandard input: other users of this machine can see a command's arguments.\n",
+         "Writes the message to standard output, or to DIR/message.eml with its attachments "
+         "beside it: what was\nwritten is listed, nothing is overwritten. LINK may be - to read it "
+         "from standard input: other users of\nthis machine can see a command's arguments.\n",
      .min_words = 1,
      .max_words = 1,
      .options = OPT_OUT,

@@ -5,6 +5,7 @@
 #include "client/form.h"
 #include "client/header.h"
 #include "client/intake.h"
+#include "client/links.h"
 #include "client/outbox.h"
 #include "client/recipients.h"
 #include "client/report.h"
@@ -136,11 +137,13 @@ static enum sp_err find_sender(struct composing *m)
     return err;
 }
 
-/* Some recipient is outside: said before anything is sent. */
-static enum sp_err find_relay(struct composing *m)
+static enum sp_err make_relay(struct composing *m)
 {
     const struct letter *l = m->l;
     uint32_t outside = 0;
+    enum sp_err err = letter_relay(m->l, m->c->account.keeper);
+    if (err != SP_OK)
+        return report_fail(err, "sealing for the appliance");
     for (uint32_t i = 0; i < l->n_recipients; i++) {
         if (!l->recipient[i].outside)
             continue;
@@ -148,16 +151,26 @@ static enum sp_err find_relay(struct composing *m)
             fputs("sealpost: not end-to-end encrypted for:", stderr);
         fprintf(stderr, "%s %s", outside > 1 ? "," : "", l->recipient[i].address);
     }
-    if (outside == 0)
-        return SP_OK;
     fputs(" (the appliance gets a key to this one mail, and gives it to their servers)\n", stderr);
+    return SP_OK;
+}
+
+/* Some recipient is outside: what that means is said before anything is sent. */
+static enum sp_err find_outside(struct composing *m)
+{
+    bool links = (m->c->args->given & OPT_LINK) != 0, outside = false;
+    for (uint32_t i = 0; i < m->l->n_recipients; i++)
+        outside = outside || m->l->recipient[i].outside;
+    if (!outside && links)
+        report_note("all recipients are users of the appliance: nobody gets a link");
+    if (!outside)
+        return SP_OK;
     enum sp_err err = client_keeper(m->c);
     if (err == SP_ERR_NOT_FOUND)
         return report_plain(err, "this appliance does not send mail outside");
     if (err != SP_OK)
         return err;
-    err = letter_relay(m->l, m->c->account.keeper);
-    return err == SP_OK ? err : report_fail(err, "sealing for the appliance");
+    return links ? links_make(m->c, m->l) : make_relay(m);
 }
 
 /* The fields that are missing. */
@@ -201,7 +214,7 @@ static enum sp_err look_at_header(struct composing *m)
     if (err == SP_OK)
         err = recipients_resolve(m->c, m->l);
     if (err == SP_OK)
-        err = find_relay(m);
+        err = find_outside(m);
     state_unlock(m->c->state);
     m->said = err != SP_OK;
     return err;
@@ -271,9 +284,9 @@ static enum sp_err finish(struct composing *m)
     struct letter *l = m->l;
     clock_gettime(CLOCK_REALTIME, &t);
     l->n_pieces = draft_lengths(m->draft, l->piece_length);
-    enum sp_err err =
-        draft_manifest(m->draft, (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000,
-                       l->relay, l->secret->shared_key, &l->manifest, &l->manifest_len);
+    enum sp_err err = draft_manifest(
+        m->draft, (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000,
+        letter_server_access(l), l->secret->shared_key, &l->manifest, &l->manifest_len);
     if (err == SP_OK)
         err = form_make(l, m->c->keys);
     return err == SP_OK ? outbox_save(m->c->state, m->c->keys, l)

@@ -2,6 +2,7 @@
  * all of it and can open nothing. */
 #include "client/form.h"
 #include "client/secret.h"
+#include "envelope/link.h"
 #include "envelope/wire.h"
 
 #include <sodium.h>
@@ -10,7 +11,7 @@
 
 /* One message's boxes while they are made. */
 struct making {
-    const struct letter *l;
+    struct letter *l; /* its links' digests are set */
     const struct keyring *keys;
     struct envelope e;
     uint8_t manifest_hash[HASH_SIZE];
@@ -46,20 +47,23 @@ static void list_box(struct wire_out *w, const struct box *b, uint32_t addresses
     wire_put_b16(w, b->recipient_id, ID_SIZE);
     wire_put_u32(w, b->puk_generation);
     wire_put_b16(w, b->recipient_pk, KEY_SIZE);
-    wire_put_b16(w, NULL, 0); /* context: links alone */
+    wire_put_u16(w, b->kind == BOX_PASSWORD ? 8 : 0); /* context */
+    if (b->kind == BOX_PASSWORD)
+        wire_put_u64(w, b->expiry);
     wire_put_u16(w, (uint16_t)addresses);
 }
 
-/* A box into the form, its digest and its line of the list. */
-static enum sp_err add_box(struct making *m, struct box *b, uint32_t addresses)
+/* A box into the form, its digest and its line of the list. secret: what seals it. */
+static enum sp_err add_box(struct making *m, struct box *b, const uint8_t *secret,
+                           uint32_t addresses)
 {
     uint8_t sealed[BOX_MAX_SEALED], bytes[BOX_MAX];
     size_t len = 0;
     enum sp_err err = box_digest(&m->e, m->manifest_hash, b, m->digests + m->n * HASH_SIZE);
     m->n++;
     if (err == SP_OK)
-        err = box_seal(&m->e, m->manifest_hash, b, m->l->secret->ephemeral_sk,
-                       m->l->secret->shared_key, m->keys->sign_sk, NULL, sealed);
+        err = box_seal(&m->e, m->manifest_hash, b, secret, m->l->secret->shared_key,
+                       m->keys->sign_sk, NULL, sealed);
     if (err == SP_OK)
         err = box_encode(b, bytes, sizeof bytes, &len);
     wire_put_b32(&m->form, bytes, len);
@@ -75,7 +79,7 @@ static enum sp_err add_readers(struct making *m)
         struct box b = {.kind = BOX_USER, .puk_generation = r->generation};
         memcpy(b.recipient_id, r->user_id, ID_SIZE);
         memcpy(b.recipient_pk, r->puk_pk, KEY_SIZE);
-        err = add_box(m, &b, r->n);
+        err = add_box(m, &b, m->l->secret->ephemeral_sk, r->n);
         for (uint32_t a = 0; a < r->n; a++)
             wire_put_str(&m->list, m->l->recipient[r->of[a]].address);
     }
@@ -91,7 +95,7 @@ static enum sp_err add_relay(struct making *m)
         outside += l->recipient[i].outside ? 1 : 0;
     memcpy(b.recipient_id, l->relay_id, ID_SIZE);
     memcpy(b.recipient_pk, l->relay_pk, KEY_SIZE);
-    enum sp_err err = add_box(m, &b, outside);
+    enum sp_err err = add_box(m, &b, l->secret->ephemeral_sk, outside);
     wire_put_b16(&m->form, l->relay_secret, sizeof l->relay_secret);
     wire_put_u16(&m->form, (uint16_t)outside);
     for (uint32_t i = 0; i < l->n_recipients; i++) {
@@ -100,6 +104,30 @@ static enum sp_err add_relay(struct making *m)
         wire_put_str(&m->form, l->recipient[i].address);
         wire_put_str(&m->list, l->recipient[i].address);
     }
+    return err;
+}
+
+/* A box of kind 3 each: whoever has the password opens it, and the appliance stores no more of the
+ * password's proof than SHA256(gate) (FORMAT.md section 6). */
+static enum sp_err add_link(struct making *m, uint32_t i)
+{
+    struct letter *l = m->l;
+    struct letter_link *link = &l->link[i];
+    struct box b = {.kind = BOX_PASSWORD, .expiry = l->expiry};
+    uint8_t gate[HASH_SIZE], gate_hash[HASH_SIZE];
+    memcpy(b.recipient_id, link->id, ID_SIZE);
+    enum sp_err err = add_box(m, &b, l->secret->password[i], 1);
+    memcpy(link->digest, m->digests + (m->n - 1) * HASH_SIZE, HASH_SIZE);
+    if (err == SP_OK)
+        err = link_gate(l->secret->password[i], gate);
+    if (err == SP_OK)
+        err = keys_sha256(gate, sizeof gate, gate_hash);
+    sodium_memzero(gate, sizeof gate);
+    wire_put_b16(&m->form, link->secret, sizeof link->secret);
+    wire_put_str(&m->form, l->recipient[link->of].address);
+    wire_put_bytes(&m->form, gate_hash, sizeof gate_hash);
+    wire_put_str(&m->form, l->subject);
+    wire_put_str(&m->list, l->recipient[link->of].address);
     return err;
 }
 
@@ -164,6 +192,8 @@ static enum sp_err put_form(struct making *m, struct wire_out *w)
         err = add_readers(m);
     if (err == SP_OK && l->relay)
         err = add_relay(m);
+    for (uint32_t i = 0; err == SP_OK && i < l->n_links; i++)
+        err = add_link(m, i);
     if (err == SP_OK && (!wire_out_ok(&m->form) || !wire_out_ok(&m->list)))
         err = SP_ERR_LIMIT;
     if (err == SP_OK)
@@ -189,7 +219,7 @@ enum sp_err form_make(struct letter *l, const struct keyring *keys)
     uint8_t *boxes = malloc(LETTER_FORM_MAX), *list = malloc(LETTER_FORM_MAX);
     uint8_t *form = malloc(LETTER_FORM_MAX);
     struct wire_out w = wire_out(form, LETTER_FORM_MAX);
-    m.digests = calloc((size_t)l->n_readers + 1, HASH_SIZE);
+    m.digests = calloc((size_t)l->n_readers + l->n_links + 1, HASH_SIZE);
     m.form = wire_out(boxes, LETTER_FORM_MAX);
     m.list = wire_out(list, LETTER_FORM_MAX);
     enum sp_err err = SP_ERR_MEMORY;

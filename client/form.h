@@ -11,8 +11,9 @@
 #include "client/keyfile.h"
 #include "client/letter.h"
 
-/* Seals a box for each reader and for the relay, signs all of it as this device, and puts the form
- * into l->form in place of an older one. SP_ERR_NO_KEY: no seed of the sender's own generation. */
+/* Seals a box for each reader, for each link and for the relay, signs all of it as this device, and
+ * puts the form into l->form in place of an older one. SP_ERR_NO_KEY: no seed of the sender's own
+ * generation. */
 enum sp_err form_make(struct letter *l, const struct keyring *keys);
 
 /* A sent copy, opened. */

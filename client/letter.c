@@ -39,6 +39,7 @@ void letter_free(struct letter *l)
         free(l->reader[i].of);
     free(l->reader);
     free(l->recipient);
+    free(l->link);
     free(l->manifest);
     free(l->form);
     secret_free(l->secret);
@@ -120,6 +121,46 @@ enum sp_err letter_relay(struct letter *l, const uint8_t keeper_pk[KEY_SIZE])
     secret_free(sk);
     l->relay = err == SP_OK;
     return err;
+}
+
+static enum sp_err make_link(struct letter *l, uint32_t recipient,
+                             const uint8_t keeper_pk[KEY_SIZE])
+{
+    struct letter_link *link = &l->link[l->n_links];
+    memset(link, 0, sizeof *link);
+    link->of = (uint16_t)recipient;
+    randombytes_buf(link->id, sizeof link->id);
+    return keys_secret_seal(keeper_pk, BOX_PASSWORD, link->id, l->secret->password[l->n_links++],
+                            link->secret);
+}
+
+/* The passwords are random since letter_new. */
+enum sp_err letter_links(struct letter *l, const uint8_t keeper_pk[KEY_SIZE], uint64_t lifetime)
+{
+    enum sp_err err = SP_OK;
+    l->link = calloc(LETTER_MAX_LINKS, sizeof *l->link);
+    if (l->link == NULL)
+        return SP_ERR_MEMORY;
+    for (uint32_t i = 0; err == SP_OK && i < l->n_recipients; i++) {
+        if (l->recipient[i].outside)
+            err = l->n_links < LETTER_MAX_LINKS ? make_link(l, i, keeper_pk) : SP_ERR_LIMIT;
+    }
+    l->lifetime = lifetime;
+    letter_renew(l);
+    return err;
+}
+
+void letter_renew(struct letter *l)
+{
+    l->expiry = (uint64_t)time(NULL) + l->lifetime;
+}
+
+/* FORMAT.md 4.2: "or was given a key". A link's password is one: the appliance holds it until the
+ * notification is sent, and could open the mail meanwhile. So a mail with links is no more
+ * end-to-end encrypted than one that is relayed, and its users' clients and the page say so. */
+bool letter_server_access(const struct letter *l)
+{
+    return l->relay || l->n_links > 0;
 }
 
 char *letter_bcc(const struct letter *l)

@@ -11,12 +11,14 @@
 
 #define LETTER_MAX_RECIPIENTS 1000u
 #define LETTER_MAX_READERS    1024u /* users that they lead to */
+#define LETTER_MAX_LINKS      100u
+#define LETTER_SUBJECT_MAX    512u /* bytes of UTF-8 */
 #define LETTER_FORM_MAX       (4u << 20)
 
 struct recipient {
     char address[ADDRLIST_MAX + 1];
     bool bcc;     /* neither To nor Cc names it */
-    bool outside; /* no user of the appliance: the relay's */
+    bool outside; /* no user of the appliance: the relay's, or a link's */
 };
 
 /* A user who gets a box. The first is always the sender. */
@@ -28,11 +30,20 @@ struct reader {
     uint16_t *of;
 };
 
+/* What one recipient outside opens in place of the mail (FORMAT.md section 6). */
+struct letter_link {
+    uint16_t of; /* which recipient */
+    uint8_t id[ID_SIZE];
+    uint8_t secret[KEYS_SECRET_BOX]; /* the password, for the keeper alone */
+    uint8_t digest[HASH_SIZE];       /* of its box: form_make sets it */
+};
+
 /* In locked memory. */
 struct letter_secrets {
     uint8_t shared_key[KEY_SIZE];
     uint8_t ephemeral_sk[KEY_SIZE];
     uint8_t commitment_key[KEY_SIZE];
+    uint8_t password[LETTER_MAX_LINKS][KEY_SIZE]; /* by link */
 };
 
 struct letter {
@@ -44,7 +55,11 @@ struct letter {
     struct recipient *recipient;
     uint32_t n_readers;
     struct reader *reader;
-    bool relay; /* somebody is outside: */
+    uint32_t n_links; /* instead of the relay: */
+    struct letter_link *link;
+    uint64_t lifetime, expiry;            /* of all links: seconds; Unix seconds */
+    char subject[LETTER_SUBJECT_MAX + 1]; /* for the notification, which all servers read; "" */
+    bool relay;                           /* somebody is outside: */
     uint8_t relay_id[ID_SIZE], relay_pk[KEY_SIZE];
     uint8_t relay_secret[KEYS_SECRET_BOX];
     uint32_t n_pieces;
@@ -72,6 +87,14 @@ enum sp_err letter_leads_to(struct reader *r, uint32_t recipient);
 /* Some recipient is outside: makes the relay box's key pair, its private key sealed for the keeper
  * and forgotten. */
 enum sp_err letter_relay(struct letter *l, const uint8_t keeper_pk[KEY_SIZE]);
+
+/* The same by links: one for each recipient outside, with a password of its own that is sealed for
+ * the keeper. SP_ERR_LIMIT: more than LETTER_MAX_LINKS. */
+enum sp_err letter_links(struct letter *l, const uint8_t keeper_pk[KEY_SIZE], uint64_t lifetime);
+/* They end `lifetime` seconds from now on. */
+void letter_renew(struct letter *l);
+/* Whether the appliance gets a key to this mail. */
+bool letter_server_access(const struct letter *l);
 
 /* The comma-separated addresses of hidden recipients (FORMAT.md 4.3); free() it. NULL: no memory.
  */

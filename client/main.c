@@ -24,7 +24,11 @@ static const struct {
     {OPT_JSON, "json", NULL, "print JSON"},
     {OPT_OUT, "out", "DIR", "write there"},
     {OPT_LINK, "link", NULL, "give recipients outside a link instead of the mail"},
-    {OPT_EXPIRES, "expires", "TIME", "how long links work: 7d, 12h, 30m"},
+    {OPT_EXPIRES, "expires", "TIME", "how long links work: 7d (if not given), 12h, 30m, 90s"},
+    {OPT_SUBJECT, "subject", "TEXT",
+     "put TEXT, which all servers read, into the links' notifications"},
+    {OPT_PRINT_LINKS, "print-links", NULL,
+     "print the links behind the id, to hand them over yourself"},
     {OPT_RESUME, "resume", NULL, "go on with an unfinished send (all of them without an ID)"},
     {OPT_DROP, "drop", NULL, "give up an unfinished send"},
     {OPT_TRACK, "track", NULL, "you compared it: send nothing to them after it changed"},
@@ -121,10 +125,18 @@ static void take_long(struct parsed *p, int opt)
         p->args.ca = optarg;
     else
         p->args.given |= table[opt - LONG_FIRST].bit;
-    if (opt >= LONG_FIRST && table[opt - LONG_FIRST].bit == OPT_OUT)
+    if (opt < LONG_FIRST || table[opt - LONG_FIRST].value == NULL)
+        return;
+    switch (table[opt - LONG_FIRST].bit) {
+    case OPT_OUT:
         p->args.out = optarg;
-    if (opt >= LONG_FIRST && table[opt - LONG_FIRST].bit == OPT_EXPIRES)
+        return;
+    case OPT_EXPIRES:
         p->args.expires = optarg;
+        return;
+    default:
+        p->args.subject = optarg;
+    }
 }
 
 /* sendmail's flags: those that mean something here, those that are taken and ignored. */

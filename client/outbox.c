@@ -107,6 +107,17 @@ static void put_rest(struct wire_out *w, const struct letter *l)
         for (uint32_t a = 0; a < r->n; a++)
             wire_put_u16(w, r->of[a]);
     }
+    wire_put_str(w, l->subject);
+    wire_put_u64(w, l->lifetime);
+    wire_put_u64(w, l->expiry);
+    wire_put_u32(w, l->n_links);
+    for (uint32_t i = 0; i < l->n_links; i++) {
+        const struct letter_link *link = &l->link[i];
+        wire_put_u16(w, link->of);
+        wire_put_bytes(w, link->id, ID_SIZE);
+        wire_put_bytes(w, link->secret, sizeof link->secret);
+        wire_put_bytes(w, link->digest, HASH_SIZE);
+    }
     wire_put_u8(w, l->relay);
     wire_put_bytes(w, l->relay_id, ID_SIZE);
     wire_put_bytes(w, l->relay_pk, KEY_SIZE);
@@ -158,6 +169,32 @@ static enum sp_err get_readers(struct wire_in *in, struct letter *l)
     return err == SP_OK && in->bad ? SP_ERR_FORMAT : err;
 }
 
+static enum sp_err get_links(struct wire_in *in, struct letter *l)
+{
+    size_t len;
+    const uint8_t *subject = wire_get_b16(in, LETTER_SUBJECT_MAX, &len);
+    if (subject != NULL)
+        memcpy(l->subject, subject, len);
+    l->lifetime = wire_get_u64(in);
+    l->expiry = wire_get_u64(in);
+    uint32_t n = wire_get_u32(in);
+    if (n > LETTER_MAX_LINKS)
+        return SP_ERR_FORMAT;
+    l->link = calloc(LETTER_MAX_LINKS, sizeof *l->link);
+    if (l->link == NULL)
+        return SP_ERR_MEMORY;
+    for (l->n_links = 0; l->n_links < n && !in->bad; l->n_links++) {
+        struct letter_link *link = &l->link[l->n_links];
+        link->of = wire_get_u16(in);
+        wire_get_copy(in, link->id, ID_SIZE);
+        wire_get_copy(in, link->secret, sizeof link->secret);
+        wire_get_copy(in, link->digest, HASH_SIZE);
+        if (link->of >= l->n_recipients)
+            return SP_ERR_FORMAT;
+    }
+    return in->bad ? SP_ERR_FORMAT : SP_OK;
+}
+
 static enum sp_err get_copy(struct wire_in *in, size_t max, uint8_t **out, size_t *len)
 {
     const uint8_t *at = wire_get_b32(in, max, len);
@@ -188,6 +225,8 @@ static enum sp_err get_rest(struct letter *l, const uint8_t *bytes, size_t len)
         err = get_recipients(&in, l);
     if (err == SP_OK)
         err = get_readers(&in, l);
+    if (err == SP_OK)
+        err = get_links(&in, l);
     l->relay = wire_get_u8(&in) != 0;
     wire_get_copy(&in, l->relay_id, ID_SIZE);
     wire_get_copy(&in, l->relay_pk, KEY_SIZE);

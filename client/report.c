@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define PROGRESS_FROM (1u << 20) /* bytes: below this nobody waits */
@@ -57,6 +58,15 @@ void report_clean(char *text)
         if (*text < 0x20 || *text > 0x7e)
             *text = '?';
     }
+}
+
+void report_time(uint64_t unix_seconds, char out[REPORT_TIME])
+{
+    time_t t = (time_t)unix_seconds;
+    struct tm tm;
+    if (unix_seconds == 0 || unix_seconds > INT64_MAX || localtime_r(&t, &tm) == NULL ||
+        strftime(out, REPORT_TIME, "%Y-%m-%d %H:%M", &tm) == 0)
+        snprintf(out, REPORT_TIME, "-");
 }
 
 void report_progress(const char *what, uint64_t done, uint64_t total)

@@ -21,4 +21,8 @@ void report_clean(char *text);
 void report_progress(const char *what, uint64_t done, uint64_t total);
 void report_progress_end(void);
 
+/* "2026-07-31 18:05", local time; "-" for 0, or a time that the calendar does not have. */
+#define REPORT_TIME 32u
+void report_time(uint64_t unix_seconds, char out[REPORT_TIME]);
+
 #endif

@@ -69,6 +69,9 @@ enum sp_err server_delete(struct server *s, const char id[ID_HEX + 1]);
 /* The appliance's public key for secrets (FORMAT.md section 7). SP_ERR_NOT_FOUND without a word. */
 enum sp_err server_keeper(struct server *s, uint8_t pk[KEY_SIZE]);
 
+/* The longest that a link may last, in seconds; 0: the server does not say. Reported. */
+enum sp_err server_max_expiry(struct server *s, uint64_t *seconds);
+
 #define RESOLVE_MAX 256u /* users that one address may reach */
 /* Who gets mail for an address; *ours false: nobody here, it is outside. SP_ERR_NOT_FOUND without a
  * word: the domain is the appliance's, but there is nobody. */

@@ -131,6 +131,19 @@ static bool get_count(const json_t *v, uint64_t *out)
     return json_is_integer(v) && n >= 0;
 }
 
+enum sp_err server_max_expiry(struct server *s, uint64_t *seconds)
+{
+    json_t *j;
+    struct http_request rq = {.method = "GET", .path = "/v1/info"};
+    enum sp_err err = get_json(s, &rq, &j);
+    const json_t *most = json_object_get(j, "max_expiry");
+    *seconds = 0;
+    if (err == SP_OK && most != NULL && !get_count(most, seconds))
+        err = SP_ERR_FORMAT;
+    json_decref(j);
+    return err == SP_OK ? err : server_refuse(s, err, "asking how long links may last");
+}
+
 enum sp_err server_upload_state(struct server *s, const uint8_t id[ID_SIZE], uint32_t n,
                                 uint64_t *there, uint64_t *form)
 {

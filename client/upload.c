@@ -153,6 +153,26 @@ static enum sp_err new_keys(struct uploading *u)
     return err == SP_OK ? SP_ERR_STATE : err;
 }
 
+/* A letter that waited for its links' whole lifetime, unsent: they begin anew. */
+static enum sp_err renew(struct uploading *u)
+{
+    struct letter *l = u->l;
+    char until[REPORT_TIME];
+    if (l->n_links == 0 || (uint64_t)time(NULL) < l->expiry)
+        return SP_OK;
+    letter_renew(l);
+    enum sp_err err = form_make(l, u->c->keys);
+    if (err != SP_OK)
+        report_fail(err, "message %s: making its links anew", l->hex);
+    if (err == SP_OK)
+        err = outbox_save(u->c->state, u->c->keys, l);
+    u->said = err != SP_OK;
+    report_time(l->expiry, until);
+    if (err == SP_OK)
+        report_note("message %s: its links work until %s now", l->hex, until);
+    return err;
+}
+
 static void pause_before(unsigned try)
 {
     unsigned ms = PAUSE_MS << (try < 6 ? try : 6);
@@ -210,6 +230,9 @@ static enum sp_err once(struct uploading *u)
     bool sent;
     enum sp_err err = find(u, &sent);
     if (err != SP_OK || sent)
+        return err;
+    err = renew(u);
+    if (err != SP_OK)
         return err;
     u->done = 0;
     for (uint32_t i = 0; i < u->l->n_pieces; i++)
