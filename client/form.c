@@ -46,10 +46,14 @@ static void list_box(struct wire_out *w, const struct box *b, uint32_t addresses
     wire_put_u8(w, b->kind);
     wire_put_b16(w, b->recipient_id, ID_SIZE);
     wire_put_u32(w, b->puk_generation);
-    wire_put_b16(w, b->recipient_pk, KEY_SIZE);
-    wire_put_u16(w, b->kind == BOX_PASSWORD ? 8 : 0); /* context */
-    if (b->kind == BOX_PASSWORD)
+    if (b->kind == BOX_PASSWORD) { /* no key, but the context */
+        wire_put_u16(w, 0);
+        wire_put_u16(w, 8);
         wire_put_u64(w, b->expiry);
+    } else {
+        wire_put_b16(w, b->recipient_pk, KEY_SIZE);
+        wire_put_u16(w, 0);
+    }
     wire_put_u16(w, (uint16_t)addresses);
 }
 

@@ -294,6 +294,10 @@ static enum sp_err end(struct uploading *u, enum sp_err err)
                     l->hex, l->hex);
         return SP_ERR_PEER;
     }
+    if (l->n_links > 0 && server_answer(c->server) == 422)
+        report_note(
+            "links end at a time that the server's clock has to agree with: is the clock of "
+            "this machine right?");
     if (l->has_upload)
         server_upload_drop(c->server, l->upload);
     outbox_remove(c->state, l);

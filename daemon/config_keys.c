@@ -43,7 +43,7 @@ const struct key config_keys[] = {
     {"web", "listen", LIST, AT(web_listen), "0.0.0.0:443", R(WEB), 0, 0, 0},
     {"web", "url", TEXT, AT(web_url), NULL, R(WEB) | R(STORE) | R(RELAY), 0, 0, 0},
     {"web", "max_connections_per_client", COUNT, AT(web_max_per_client), "100", R(WEB), 0, 1, 1000},
-    {"web", "max_expiry", DURATION, AT(web_max_expiry), "30d", R(STORE), 0, 60, 31536000},
+    {"web", "max_expiry", DURATION, AT(web_max_expiry), "30d", R(STORE) | R(WEB), 0, 60, 31536000},
     {"web", "send_recipients", COUNT, AT(send_recipients), "100", R(STORE), 0, 1, 500},
     {"web", "send_messages_per_day", COUNT, AT(send_messages), "1000", R(STORE), 0, 0, 1000000000},
     {"web", "send_bytes_per_day", SIZE, AT(send_bytes), "5G", R(STORE), 0, 0, UINT64_C(1) << 50},

@@ -145,7 +145,7 @@ static enum sp_err check_link(struct store_role *r, const struct form *f, size_t
         return SP_ERR_FORMAT;
     to->expires_ms = from->box.expiry * 1000u;
     if (to->expires_ms <= now || to->expires_ms - now > longest + EXPIRY_SLACK_MS)
-        return SP_ERR_EXPIRED;
+        return SP_ERR_FORMAT; /* EXPIRED would be the session */
     if (store_address(from->address.bytes, from->address.len, false, address) != SP_OK)
         return SP_ERR_FORMAT;
     for (size_t k = 0; k < i; k++)

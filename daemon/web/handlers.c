@@ -53,9 +53,10 @@ enum sp_err start_info(struct exchange *x, struct wire_in *body, struct wire_out
     json_t *domains = json_array();
     for (size_t i = 0; i < c->domain.count; i++)
         json_array_append_new(domains, json_string(c->domain.item[i]));
-    return answer_json(x, json_pack("{s:s,s:s,s:s?,s:o}", "version", SEALPOST_VERSION, "url",
-                                    c->web_url != NULL ? c->web_url : "", "hostname", c->hostname,
-                                    "domains", domains));
+    return answer_json(x,
+                       json_pack("{s:s,s:s,s:s?,s:o,s:I}", "version", SEALPOST_VERSION, "url",
+                                 c->web_url != NULL ? c->web_url : "", "hostname", c->hostname,
+                                 "domains", domains, "max_expiry", (json_int_t)c->web_max_expiry));
 }
 
 /* --- questions --- */

@@ -22,7 +22,7 @@ class Form:
         self.envelope_bytes, self.sent_copy = r.counted(4), r.counted(4)
         self.envelope = read_envelope(self.envelope_bytes)
         self.mail_from = r.counted(2).decode()
-        self.boxes, self.relay, self.outside = [], None, []
+        self.boxes, self.relay, self.outside, self.links = [], None, [], []
         for _ in range(r.num(2)):
             raw = r.counted(4)
             box = read_box(raw)
@@ -31,6 +31,10 @@ class Form:
             if box["kind"] == 2:
                 box["secret"] = r.counted(2)
                 self.outside = [r.counted(2).decode() for _ in range(r.num(2))]
+            elif box["kind"] == 3:
+                box.update(secret=r.counted(2), address=r.counted(2).decode(), gate_sha256=r.take(32),
+                           subject=r.counted(2).decode())
+                self.links.append(box)
             else:
                 assert box["kind"] == 1
         r.end()
@@ -55,16 +59,22 @@ class Sent:
         return next((b for b in self.form.boxes if b["kind"] == 2), None)
 
     def shared_key(self, box, sk):
-        """Opens a box and checks the signature in it."""
+        """Opens a box and checks the signature in it. sk: a link's password for a box of kind 3."""
         e = self.form.envelope
+        if box["kind"] == 3:
+            d = digest(e, box)
+            return self.signed(open_cake(hmac256(sk, d), box["sealed"]), d)
         assert raw_public(X25519PrivateKey.from_private_bytes(sk)) == box["recipient_pk"]
         shared = X25519PrivateKey.from_private_bytes(sk).exchange(
             X25519PublicKey.from_public_bytes(e["ephemeral_pk"]))
         d = digest(e, box)
         payload = crypto_aead_xchacha20poly1305_ietf_decrypt(box["sealed"][24:], None, box["sealed"][:24],
                                                              hmac256(shared, d))
+        return self.signed(payload, d)
+
+    def signed(self, payload, d):
         assert len(payload) == 96
-        Ed25519PublicKey.from_public_bytes(e["sender_sign_pk"]).verify(
+        Ed25519PublicKey.from_public_bytes(self.form.envelope["sender_sign_pk"]).verify(
             payload[32:], b16(b"sealpost/1 recipient signature") + d)
         return payload[:32]
 
@@ -117,6 +127,7 @@ class SendServer:
         self.domain, self.users = domain, {}
         self.keeper_pk, self.keeper_sk = crypto_box_keypair()
         self.uploads, self.sent, self.asked = {}, {}, []
+        self.told = None     # /v1/info in place of the tree's
         self.reader = None   # whose mailbox is shown
         self.stale = 0       # so many sends are refused as sealed for old keys
         self.refuse = None   # (status, body) for sends
@@ -200,6 +211,9 @@ class SendServer:
         rows = [{"address": a, "kind": "relay", "state": "queued", "since_ms": 1, "next_ms": 2, "attempts": 0,
                  "text": "", "expires_ms": 0, "visits": 0, "opened_ms": 0}
                 for a in self.sent[message].form.outside]
+        rows += [{"address": k["address"], "kind": "link", "state": "sent", "since_ms": 1, "next_ms": 0,
+                  "attempts": 1, "text": "", "expires_ms": 1000 * int.from_bytes(k["context"], "big"),
+                  "visits": 2, "opened_ms": 5000} for k in self.sent[message].form.links]
         return 200, json.dumps({"sent_ms": 1, "recipients": rows}).encode()
 
     def copy(self, body, query, message):
@@ -226,7 +240,12 @@ class SendServer:
         return 200, json.dumps({"messages": [r for r in rows if r["seq"] > int(query["after"])],
                                 "more": False}).encode()
 
+    def info(self, body, query):
+        """None: the tree's own answer."""
+        return self.told and (200, json.dumps(self.told).encode())
+
     routes = [
+        (r"GET /v1/info", info),
         (r"GET /v1/keeper", keeper), (r"GET /v1/resolve/(.+)", resolve), (r"POST /v1/upload", begin),
         (r"GET /v1/upload/([0-9a-f]{32})", state), (r"DELETE /v1/upload/([0-9a-f]{32})", drop),
         (r"PUT /v1/upload/([0-9a-f]{32})/(form|piece/\d+)", put),

@@ -1,5 +1,7 @@
 """What the client sends, opened by an implementation of its own (sendserver.py), and what it does when
 the server or the connection is not what it should be."""
+import base64
+import hashlib
 import json
 import os
 import re
@@ -11,6 +13,7 @@ import time
 import pytest
 from nacl.bindings import crypto_box_seal_open
 
+from opener import digest, hmac256
 from sealpost import BUILD
 from sendserver import SendServer
 from test_client import Liar, User, octets, refused, with_attachment
@@ -185,6 +188,138 @@ def test_outside_gets_one_box_that_the_keeper_alone_opens(alice, post):
     assert again["recipient_pk"] != box["recipient_pk"] and again["recipient_id"] != box["recipient_id"]
 
 
+LINK = re.compile(r"(\S+) (https://\S+)/m/([\w-]{22})#([\w-]{43})\.([\w-]{43})")
+
+
+def unb64u(text):
+    return base64.urlsafe_b64decode(text + "=")
+
+
+def printed(stdout):
+    """id, {address: (link id, password, digest)}"""
+    ident, *lines = octets(stdout).decode().splitlines()
+    found = [LINK.fullmatch(line) for line in lines]
+    return ident, {f[1]: (base64.urlsafe_b64decode(f[3] + "=="), unb64u(f[4]), unb64u(f[5])) for f in found}
+
+
+def test_links_open_with_what_is_printed_and_with_what_the_keeper_gets(alice, bob, post, tree):
+    before = time.time()
+    done = alice.run("send", "--link", "--print-links", "--subject", "Gr\u00fc\u00dfe", "a@one.example",
+                     bob.address, "b@two.example", input=HELLO)
+    ident, links = printed(done.stdout)
+    sent = post.sent[ident]
+    assert [k["address"] for k in sent.form.links] == ["a@one.example", "b@two.example"] == list(links)
+    assert sent.relay_box() is None and sent.form.outside == []
+    assert len({k["recipient_id"] for k in sent.form.links}) == len({p for _, p, _ in links.values()}) == 2
+    for box in sent.form.links:
+        link_id, password, shown = links[box["address"]]
+        secret = crypto_box_seal_open(box["secret"], post.keeper_pk, post.keeper_sk)
+        assert secret == b"SPSK\x01\x03" + link_id + password and link_id == box["recipient_id"]
+        assert box["generation"] == 0 and box["recipient_pk"] == b"" and len(box["context"]) == 8
+        assert before + 7 * 86400 - 1 <= int.from_bytes(box["context"], "big") <= time.time() + 7 * 86400
+        gate = hmac256(password, b"sealpost/1 gate")
+        assert box["gate_sha256"] == hashlib.sha256(gate).digest()
+        assert shown == digest(sent.form.envelope, box) and box["subject"] == "Gr\u00fc\u00dfe"
+        text, manifest = sent.open(box, password)
+        assert text.endswith(HELLO) and manifest["flags"] == 1
+    assert sent.open_for(bob.keys)[1]["flags"] == 1
+    assert sent.sent_copy(alice.keys) == (f"a@one.example,{bob.address},b@two.example", [
+        (1, []), (1, [bob.address]), (3, ["a@one.example"]), (3, ["b@two.example"])])
+    said = octets(done.stderr).decode()
+    assert re.search(r"not end-to-end encrypted: a link until \d{4}-\d\d-\d\d \d\d:\d\d for: "
+                     r"a@one.example, b@two.example", said) and "read its subject" in said
+    assert LINK.search(said) is None
+
+
+def test_links_are_not_printed_unless_asked_for(alice, post):
+    sent = alice.send("--link", "--expires", "90s", "a@one.example")
+    box, = sent.form.links
+    assert "#" not in sent.said and box["subject"] == ""
+    assert int.from_bytes(box["context"], "big") <= time.time() + 90
+    again, = alice.send("--link", "a@one.example").form.links
+    assert again["recipient_id"] != box["recipient_id"] and again["gate_sha256"] != box["gate_sha256"]
+
+
+def test_links_as_json(alice, bob, post):
+    done = json.loads(octets(alice.run("send", "--json", "--link", "--print-links", "--expires", "1h",
+                                       "a@one.example", "b@two.example", input=HELLO).stdout))
+    boxes = post.sent[done["id"]].form.links
+    assert [k["address"] for k in done["links"]] == [b["address"] for b in boxes]
+    assert [k["expires"] for k in done["links"]] == [int.from_bytes(b["context"], "big") for b in boxes]
+    assert all(re.fullmatch(r"https://\S+#\S+", k["link"]) for k in done["links"])
+    done = alice.run("send", "--json", "--link", "--print-links", bob.address, input=HELLO)
+    assert json.loads(octets(done.stdout))["links"] == [] and b"nobody gets a link" in octets(done.stderr)
+    done = alice.run("send", "--link", "--print-links", bob.address, input=HELLO)
+    assert len(octets(done.stdout).splitlines()) == 1
+
+
+def test_the_servers_longest_expiry(alice, post):
+    post.told = {"max_expiry": 3 * 86400}
+    refused(alice.send("--link", "--expires", "4d", "a@one.example", check=False), "3 days at most")
+    box, = alice.send("--link", "a@one.example").form.links  # not asked for: as long as may be
+    assert 3 * 86400 - 60 < int.from_bytes(box["context"], "big") - time.time() <= 3 * 86400
+    post.told = {"max_expiry": "long"}
+    refused(alice.send("--link", "a@one.example", check=False), "how long links may last")
+    post.told = {"max_expiry": 90}
+    refused(alice.send("--link", "--expires", "2m", "a@one.example", check=False), "90 seconds at most")
+    post.told = {"version": "without it"}
+    alice.send("--link", "--expires", "4000d", "a@one.example")
+
+
+@pytest.mark.parametrize("subject", ["x" * 513, "a\nb", "a\rb", "\x1b[0m", "\udcff"])
+def test_what_is_no_subject(alice, post, subject):
+    refused(alice.send("--link", "--subject", subject, "a@one.example", check=False), "--subject")
+    assert post.sent == {}
+
+
+def test_more_links_than_a_mail_may_have(alice, post):
+    many = [f"a{i}@one.example" for i in range(101)]
+    refused(alice.send("--link", *many, check=False), "100 recipients at most")
+    assert len(alice.send("--link", *many[:100]).form.links) == 100
+
+
+def test_links_of_a_resumed_send(alice, post):
+    """The passwords are in the outbox, sealed; they and the links are the same afterwards."""
+    post.refuse = (503, b"{}")
+    alice.send("--link", "a@one.example", check=False)
+    letter = next(alice.home.glob("outbox/*.letter")).read_bytes()
+    assert b"one.example" not in letter
+    post.refuse = None
+    ident, links = printed(alice.run("send", "--resume", "--print-links").stdout)
+    sent = post.sent[ident]
+    assert sent.open(sent.form.links[0], links["a@one.example"][1])[0].endswith(HELLO)
+    assert links["a@one.example"][2] == digest(sent.form.envelope, sent.form.links[0])
+
+
+def test_links_that_expired_unsent_begin_anew(alice, post):
+    post.refuse = (503, b"{}")
+    alice.send("--link", "--expires", "1s", "a@one.example", check=False)
+    time.sleep(2)
+    post.refuse, asked = None, time.time()
+    done = alice.run("send", "--resume", "--print-links")
+    ident, links = printed(done.stdout)
+    box, = post.sent[ident].form.links
+    assert b"its links work until" in octets(done.stderr)
+    assert int.from_bytes(box["context"], "big") >= int(asked) + 1
+    assert links["a@one.example"][2] == digest(post.sent[ident].form.envelope, box)
+    assert post.sent[ident].sent_copy(alice.keys)[1][1] == (3, ["a@one.example"])
+
+
+def test_a_refused_link_names_the_clock(alice, post):
+    post.refuse = (422, b'{"error": "the form is refused"}')
+    refused(alice.send("--link", "a@one.example", check=False), "clock", "was not sent to anybody")
+
+
+def test_status_of_links(alice, post):
+    sent = alice.send("--link", "a@one.example")
+    table = octets(alice.run("status", sent.id).stdout).decode()
+    assert re.search(r"a@one.example +link +sent", table) and re.search(r"ends 20\S+ \S+, 2 visits, opened 1970", table)
+    row, = json.loads(octets(alice.run("status", sent.id, "--json").stdout))["recipients"]
+    assert (row["visits"], row["opened_ms"], row["kind"]) == (2, 5000, "link") and row["expires_ms"] > 0
+    sent.form.links[0]["address"] = "mallory@one.example"
+    assert b"mallory@one.example is not on the list" in octets(alice.run("status", sent.id).stderr)
+
+
 @pytest.mark.parametrize("word", ["bob", "a@b@c", "a b@c", "<a@x", ""])
 def test_what_is_no_address(alice, word):
     refused(alice.send(word, check=False), "user@example.org")
@@ -232,6 +367,9 @@ def test_flags_of_sendmail(alice, bob):
 
 @pytest.mark.parametrize("args", [[], ["-bs", "x@y.z"], ["-x", "x@y.z"], ["--expires", "7d", "x@y.z"],
                                   ["--link", "--expires", "7", "x@y.z"], ["--resume", "-t"], ["--drop"],
+                                  ["--link", "--expires", "0d", "x@y.z"], ["--subject", "x", "x@y.z"],
+                                  ["--print-links", "x@y.z"], ["--resume", "--link"], ["--link", "--expires", "7w", "x@y.z"],
+                                  ["--drop", "--print-links", "1"], ["--resume", "--subject", "x"],
                                   ["--resume", "--drop", "1"]])
 def test_usage(alice, args):
     done = alice.run("send", *args, check=False, input=HELLO)

@@ -87,7 +87,7 @@ def test_healthz(tree):
 
 def test_info(tree):
     info = ask(tree, "GET", "/v1/info").json
-    assert set(info) == {"version", "url", "hostname", "domains"}
+    assert set(info) == {"version", "url", "hostname", "domains", "max_expiry"}
     assert info["url"].startswith("https://") and not info["url"].endswith("/")
     assert isinstance(info["domains"], list) and info["domains"]
 

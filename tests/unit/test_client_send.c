@@ -4,6 +4,7 @@
 #include "client/header.h"
 #include "client/intake.h"
 #include "client/outbox.h"
+#include "envelope/link.h"
 #include "storage/form.h"
 
 #include <sched.h>
@@ -268,7 +269,7 @@ static struct keyring *make_keys(void)
     return k;
 }
 
-static struct letter *make_letter(struct state *s, const struct keyring *k)
+static struct letter *make(struct state *s, const struct keyring *k, bool links)
 {
     uint8_t pk[KEY_SIZE], other[ID_SIZE];
     uint32_t i;
@@ -288,7 +289,11 @@ static struct letter *make_letter(struct state *s, const struct keyring *k)
     for (int twice = 0; twice < 2; twice++)
         assert_int_equal(letter_leads_to(r, 1), SP_OK);
     assert_int_equal(r->n, 1);
-    assert_int_equal(letter_relay(l, pk), SP_OK);
+    if (links)
+        assert_int_equal(letter_links(l, pk, 60), SP_OK);
+    else
+        assert_int_equal(letter_relay(l, pk), SP_OK);
+    assert_true(letter_server_access(l));
     snprintf(l->mail_from, sizeof l->mail_from, "me@example.org");
     struct draft *d = draft_new(l->body_fd, l->parts_fd);
     assert_non_null(d);
@@ -300,6 +305,56 @@ static struct letter *make_letter(struct state *s, const struct keyring *k)
     draft_free(d);
     assert_int_equal(form_make(l, k), SP_OK);
     return l;
+}
+
+static struct letter *make_letter(struct state *s, const struct keyring *k)
+{
+    return make(s, k, false);
+}
+
+/* Passwords and all: what the link is made of is the same another time, and its form is what the
+ * store expects. */
+static void links_survive_on_disk(void **state)
+{
+    struct state *s;
+    struct letter *again;
+    struct form *f;
+    uint8_t gate[HASH_SIZE], hash[HASH_SIZE];
+    (void)state;
+    struct keyring *k = make_keys();
+    assert_int_equal(state_open(false, &s), SP_OK);
+    struct letter *l = make(s, k, true);
+    snprintf(l->subject, sizeof l->subject,
+             "Gr\xc3\xbc\xc3\x9f"
+             "e");
+    assert_int_equal(form_make(l, k), SP_OK);
+    assert_int_equal(outbox_save(s, k, l), SP_OK);
+    close(l->body_fd);
+    l->body_fd = -1;
+    assert_int_equal(outbox_load(s, k, l->hex, &again), SP_OK);
+    assert_memory_equal(again->secret, l->secret, sizeof *l->secret);
+    assert_int_equal(again->n_links, 1);
+    assert_memory_equal(again->link, l->link, sizeof *l->link);
+    assert_string_equal(again->subject, l->subject);
+    assert_int_equal(again->expiry, l->expiry);
+    assert_int_equal(again->lifetime, 60);
+    assert_int_equal(form_decode(again->form, again->form_len, 100, &f), SP_OK);
+    assert_false(f->relay);
+    assert_int_equal(f->n_links, 1);
+    assert_memory_equal(f->link[0].box.recipient_id, l->link[0].id, ID_SIZE);
+    assert_int_equal(f->link[0].box.expiry, l->expiry);
+    assert_memory_equal(f->link[0].secret, l->link[0].secret, KEYS_SECRET_BOX);
+    assert_memory_equal(f->link[0].address.bytes, "a@out.example", 13);
+    assert_memory_equal(f->link[0].subject.bytes, l->subject, strlen(l->subject));
+    assert_int_equal(link_gate(l->secret->password[0], gate), SP_OK);
+    assert_int_equal(keys_sha256(gate, sizeof gate, hash), SP_OK);
+    assert_memory_equal(f->link[0].gate_hash, hash, sizeof hash);
+    form_free(f);
+    letter_free(again);
+    outbox_remove(s, l);
+    letter_free(l);
+    keyring_free(k);
+    state_close(s);
 }
 
 static void letters_survive_on_disk(void **state)
@@ -371,15 +426,14 @@ static void the_store_takes_the_form(void **state)
 }
 
 /* A sent copy opens, says whom it was for, and no bit of it may change. */
-static void sent_copies_are_verified(void **state)
+static void sent_copy_is_verified(bool links)
 {
     struct state *s;
     struct envelope e;
     struct sent sent;
-    (void)state;
     struct keyring *k = make_keys();
     assert_int_equal(state_open(false, &s), SP_OK);
-    struct letter *l = make_letter(s, k);
+    struct letter *l = make(s, k, links);
     uint32_t n = (uint32_t)l->form[5] << 24 | (uint32_t)l->form[6] << 16 |
                  (uint32_t)l->form[7] << 8 | l->form[8];
     assert_int_equal(envelope_decode(l->form + 9, n, &e), SP_OK);
@@ -388,7 +442,8 @@ static void sent_copies_are_verified(void **state)
     assert_int_equal(sent_open(copy, len, k, &e, &sent), SP_OK);
     assert_string_equal(sent.bcc, "a@out.example");
     assert_int_equal(sent.n, 3);
-    assert_int_equal(sent.box[2].box.kind, BOX_RELAY);
+    assert_int_equal(sent.box[2].box.kind, links ? BOX_PASSWORD : BOX_RELAY);
+    assert_int_equal(sent.box[2].box.expiry, l->expiry);
     assert_string_equal(sent.box[2].address[0], "a@out.example");
     assert_string_equal(sent.box[1].address[0], "b@example.org");
     assert_int_equal(sent.box[0].n, 0);
@@ -417,6 +472,13 @@ static void sent_copies_are_verified(void **state)
     state_close(s);
 }
 
+static void sent_copies_are_verified(void **state)
+{
+    (void)state;
+    sent_copy_is_verified(false);
+    sent_copy_is_verified(true);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -427,6 +489,7 @@ int main(void)
         cmocka_unit_test(headers_are_bounded),
         cmocka_unit_test(dates_are_rfc_5322),
         cmocka_unit_test_setup_teardown(letters_survive_on_disk, make_home, drop_home),
+        cmocka_unit_test_setup_teardown(links_survive_on_disk, make_home, drop_home),
         cmocka_unit_test_setup_teardown(the_store_takes_the_form, make_home, drop_home),
         cmocka_unit_test_setup_teardown(sent_copies_are_verified, make_home, drop_home),
     };

@@ -420,7 +420,8 @@ static void slices_hold_no_more(void **state)
                         "relay.port", "relay.deliveries", "relay.dkim_selector", "memory.lock"},
         [ROLE_RESOLVER] = {"relay.deliveries", "resolver.server"},
         [ROLE_WEB] = {"appliance.hostname", "appliance.domain", "appliance.shutdown_grace",
-                      "web.listen", "web.url", "web.max_connections_per_client", "metrics.listen"},
+                      "web.listen", "web.url", "web.max_expiry", "web.max_connections_per_client",
+                      "metrics.listen"},
         [ROLE_AUDIT] = {"memory.lock", "audit.checkpoint_events", "audit.checkpoint_seconds",
                         "audit.rotate_size"},
     };

@@ -145,7 +145,7 @@ static void test_refused(void **state)
         {SP_ERR_AUTH, {.from = &ann, .other_device = true}},
         {SP_ERR_FORMAT, {.from = &ann, .bad_uuid = true}},
         {SP_ERR_FORMAT, {.from = &ann, .long_piece = true}},
-        {SP_ERR_EXPIRED, {.from = &ann, .link = true}},
+        {SP_ERR_FORMAT, {.from = &ann, .link = true}},
         {SP_ERR_FORMAT, {.from = &ann, .outside = {"zoe@example.org"}}},
         {SP_ERR_FORMAT, {.from = &ann, .outside = {"a@b.example", "a@B.example"}}},
         {SP_ERR_FORMAT, {.from = &ann, .outside = {"a@b.example> SIZE=1"}}},
