@@ -159,11 +159,11 @@ enum {
     SW_UPLOAD_DROP_REPLY,  /* status */
     SW_SEND_REPLY, /* status, message_id[16]. FORMAT: the form or the envelope is malformed, or does
                       not agree with the pieces, or a link ends too late or has ended; AUTH: sender
-                      fields are not this device's; DENIED: mail_from is not the user's; STATE: a
-                      box is for an old PUK, fetch chains anew; NOT_FOUND: a box's user is gone;
-                      LIMIT: too much for one user; EXISTS: this message_id was sent; NO_KEY: the
-                      keeper cannot open a secret; CONFIG: there are outside recipients and the
-                      relay is off */
+                      fields are not this device's; DENIED: mail_from is not the user's; EXPIRED:
+                      there is no session; STATE: a box is for an old PUK, fetch chains anew;
+                      NOT_FOUND: a box's user is gone; LIMIT: too much for one user; EXISTS: this
+                      message_id was sent; NO_KEY: the keeper cannot open a secret; CONFIG: there
+                      are outside recipients and the relay is off */
     SW_SENT_REPLY, /* status, u32 total, then bytes from offset */
     SW_DELIVERY_STATUS_REPLY, /* status, u64 sent_ms, u16 n, n times: b16 address, u8 kind (box
                                  kinds), u8 state (enum store_delivery), u64 since_ms, u64 next_ms

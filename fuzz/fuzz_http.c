@@ -18,11 +18,20 @@ enum sp_err keys_hmac(const uint8_t key[KEY_SIZE], const void *msg, size_t len,
 
 static void fuzz_target(const char *text)
 {
-    static const char *const patterns[] = {"/healthz",           "/v1/sigchain/{address}",
-                                           "/v1/message/{id}",   "/v1/message/{id}/piece/{piece}",
-                                           "/m/{link}",          "/m/{exposed}",
-                                           "/m/{other}",         "/page/{build}/{asset}",
-                                           "/m/{link}/envelope", "/m/{link}/piece/{piece}"};
+    static const char *const patterns[] = {"/healthz",
+                                           "/v1/sigchain/{address}",
+                                           "/v1/message/{id}",
+                                           "/v1/message/{id}/piece/{piece}",
+                                           "/m/{link}",
+                                           "/m/{exposed}",
+                                           "/m/{other}",
+                                           "/page/{build}/{asset}",
+                                           "/m/{link}/envelope",
+                                           "/m/{link}/piece/{piece}",
+                                           "/v1/sigchain/by-id/{id}",
+                                           "/v1/upload/{id}",
+                                           "/v1/upload/{id}/form",
+                                           "/v1/upload/{id}/piece/{piece}"};
     size_t len;
     const char *query;
     struct path_args args;
@@ -38,7 +47,7 @@ static void fuzz_target(const char *text)
             matches++;
         }
     assert(matches <= 1);
-    if (query_parse(query, QUERY_AFTER | QUERY_LIMIT, &q) == SP_OK)
+    if (query_parse(query, QUERY_AFTER | QUERY_LIMIT | QUERY_OFFSET, &q) == SP_OK)
         assert(q.limit >= 1 && q.limit < PARSE_LIST_MAX);
     assert(query == NULL || query_parse(query, 0, &q) != SP_OK);
     assert(query_parse(query, QUERY_ANY, &q) == SP_OK && q.after == 0);

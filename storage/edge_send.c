@@ -366,7 +366,7 @@ void send_go_on(struct store_role *r, struct sending *s)
         s->failed == SP_OK || s->failed == SP_ERR_NO_SPACE ? s->failed : SP_ERR_NO_KEY;
     /* Revoking a device ends its sessions. */
     if (err == SP_OK && sessions_find(r->sessions, clock_us() / 1000, s->token) == NULL)
-        err = SP_ERR_DENIED;
+        err = SP_ERR_EXPIRED;
     if (err == SP_OK)
         err = commit(r, s);
     end(r, s, err);
@@ -438,7 +438,7 @@ enum sp_err on_send(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
     const uint8_t *id = wire_get_bytes(&frame->body, ID_SIZE);
     if (id == NULL)
         return SP_ERR_FORMAT;
-    enum sp_err err = session == NULL    ? SP_ERR_DENIED
+    enum sp_err err = session == NULL    ? SP_ERR_EXPIRED
                       : !r->keeper_ready ? SP_ERR_NO_SPACE /* soon */
                                          : store_draft_get(r->store, session->user, id, &d);
     /* A form that is not there, or is being sent right now. */

@@ -2,7 +2,9 @@
  * more trusted than this role, yet a reply that does not fit its question ends the edge. */
 #include "daemon/web/web.h"
 
-#include <string.h>
+#include <sodium.h>
+
+#define WIPED 4096u /* bytes of a question */
 
 static struct ask *find_ask(struct web *web, uint32_t id)
 {
@@ -40,7 +42,10 @@ static void resume_waiting(struct web *web)
         return;
     TAILQ_REMOVE(&web->waiting, x, next);
     x->waiting = false;
-    stream_next(x);
+    if (x->route->ask == SW_UPLOAD_PUT)
+        put_next(x);
+    else
+        stream_next(x);
 }
 
 static enum sp_err on_reply(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
@@ -98,6 +103,16 @@ static const struct ipc_rule rules[] = {
     REPLY(SW_LINK_ENVELOPE_REPLY, 1, 1 + 8 + 2 + PARSE_MAX_ADDRESS + 4 + WEB_BLOCK),
     REPLY(SW_LINK_PIECE_REPLY, 1, 13 + WEB_BLOCK),
     REPLY(SW_LINK_EXPOSED_REPLY, 1, 1),
+    REPLY(SW_KEEPER_KEY_REPLY, 1, 33),
+    REPLY(SW_RESOLVE_REPLY, 1, 4 + 16 * UINT16_MAX),
+    REPLY(SW_UPLOAD_REPLY, 1, 17),
+    REPLY(SW_UPLOAD_STATE_REPLY, 1, 11 + 8 * UINT16_MAX),
+    REPLY(SW_UPLOAD_PUT_REPLY, 1, 1),
+    REPLY(SW_UPLOAD_DROP_REPLY, 1, 1),
+    REPLY(SW_SEND_REPLY, 1, 17),
+    REPLY(SW_SENT_REPLY, 1, 5 + WEB_BLOCK),
+    REPLY(SW_DELIVERY_STATUS_REPLY, 1, IPC_MAX_PAYLOAD),
+    REPLY(SW_REVOKE_REPLY, 1, 3),
 };
 static const struct ipc_rules store_rules = {rules, sizeof(rules) / sizeof(rules[0]), UINT64_MAX,
                                              on_gone};
@@ -108,12 +123,20 @@ enum sp_err asks_init(struct web *web)
     return web->store != NULL ? SP_OK : SP_ERR_MEMORY;
 }
 
-struct wire_out ask_frame(const struct exchange *x, void *buf, size_t cap)
+struct wire_out ask_frame(const struct exchange *x)
 {
-    struct wire_out frame = wire_out(buf, cap);
+    static uint8_t buf[ASK_MAX]; /* one question is made at a time */
+    struct wire_out frame = wire_out(buf, sizeof(buf));
     if (x->route->needs == NEEDS_TOKEN)
         wire_put_bytes(&frame, x->token, sizeof(x->token));
     return frame;
+}
+
+/* Tokens and codes stand at the front. */
+void ask_wipe(struct wire_out *frame)
+{
+    sodium_memzero(frame->at, frame->len < WIPED ? frame->len : WIPED);
+    frame->len = 0;
 }
 
 enum sp_err ask_send(struct exchange *x, const struct wire_out *frame)
@@ -133,4 +156,16 @@ enum sp_err ask_send(struct exchange *x, const struct wire_out *frame)
     ask->exchange = x;
     x->ask = ask;
     return SP_OK;
+}
+
+void ask_or_wait(struct exchange *x, struct wire_out *frame)
+{
+    enum sp_err err = ask_send(x, frame);
+    ask_wipe(frame);
+    if (err == SP_ERR_NO_SPACE) {
+        TAILQ_INSERT_TAIL(&x->web->waiting, x, next);
+        x->waiting = true;
+    } else if (err != SP_OK) {
+        exchange_fail(x, err);
+    }
 }

@@ -14,6 +14,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#define SMALL (WEB_MAX_HEADERS + WEB_MAX_BODY)
+
 static int conn_index = -1; /* where an SSL object keeps its conn */
 
 static void set_listening(struct web *web, bool on)
@@ -35,6 +37,9 @@ static void conn_free(void *parent, void *ptr, CRYPTO_EX_DATA *ad, int index, lo
     if (conn->deadline != NULL)
         event_free(conn->deadline);
     LIST_REMOVE(conn, next);
+    if (conn->wants)
+        TAILQ_REMOVE(&web->wanting, conn, wanting);
+    web->n_large -= conn->large;
     free(conn);
     web->n_conns--;
     if (!web->listening && !web->stopping)
@@ -69,6 +74,84 @@ static struct conn *conn_new(struct web *web, SSL *ssl)
     LIST_INSERT_HEAD(&web->conns, conn, next);
     web->n_conns++;
     return conn;
+}
+
+/* --- room for large bodies ---
+ *
+ * evhttp gathers a whole body before it says a word about the request, so that anybody could fill
+ * our memory. A connection that has sent more than a little asks for room, of which there is so
+ * much in all and for one client, and is not read from until it has some.
+ *
+ * Reading is stopped between two turns of the loop, not by a high-water mark: as long as evhttp
+ * wants more, libevent calls it again and again when the buffer has reached one. While an answer is
+ * on its way evhttp reads on without looking; then a mark is right. */
+
+static void want(struct conn *conn)
+{
+    if (conn->wants || conn->large || conn->exchange != NULL ||
+        evbuffer_get_length(bufferevent_get_input(conn->bev)) < SMALL)
+        return;
+    conn->wants = true;
+    TAILQ_INSERT_TAIL(&conn->web->wanting, conn, wanting);
+}
+
+static void on_input(struct evbuffer *input, const struct evbuffer_cb_info *info, void *arg)
+{
+    (void)input, (void)info;
+    want(arg);
+}
+
+static bool may_grow(const struct conn *conn)
+{
+    const struct conn *other;
+    unsigned same = 0;
+    if (conn->web->n_large >= WEB_MAX_LARGE)
+        return false;
+    LIST_FOREACH(other, &conn->web->conns, next)
+    {
+        same += other->large && strcmp(other->guest.key, conn->guest.key) == 0;
+    }
+    return same < WEB_MAX_LARGE_OF;
+}
+
+static void grow(struct conn *conn)
+{
+    TAILQ_REMOVE(&conn->web->wanting, conn, wanting);
+    conn->wants = false;
+    conn->large = true;
+    conn->web->n_large++;
+    conn_deadline(conn, WEB_DEADLINE_BODY);
+    if (conn->paused)
+        bufferevent_enable(conn->bev, EV_READ);
+    conn->paused = false;
+}
+
+void conn_grow(struct web *web)
+{
+    struct conn *conn, *next;
+    for (conn = TAILQ_FIRST(&web->wanting); conn != NULL; conn = next) {
+        next = TAILQ_NEXT(conn, wanting);
+        if (may_grow(conn)) {
+            grow(conn);
+        } else if (!conn->paused) {
+            conn->paused = true;
+            bufferevent_disable(conn->bev, EV_READ);
+        }
+    }
+}
+
+void conn_hold(struct conn *conn)
+{
+    bufferevent_setwatermark(conn->bev, EV_READ, 0, SMALL);
+}
+
+/* The request is answered: somebody else may have the room. */
+static void shrink(struct conn *conn)
+{
+    conn->web->n_large -= conn->large;
+    conn->large = conn->paused = false; /* evhttp reads again when it wants to */
+    bufferevent_setwatermark(conn->bev, EV_READ, 0, 0);
+    want(conn);
 }
 
 static void await_request(struct conn *conn)
@@ -121,9 +204,10 @@ struct bufferevent *conn_accept(struct event_base *base, void *arg)
         _exit(71);
     }
     bufferevent_openssl_set_allow_dirty_shutdown(conn->bev, 1);
-    /* While an answer is written evhttp reads on, without looking: bound what it piles up. It
-     * needs a whole body in the buffer, no more. */
-    bufferevent_setwatermark(conn->bev, EV_READ, 0, WEB_MAX_HEADERS + WEB_MAX_BODY);
+    if (evbuffer_add_cb(bufferevent_get_input(conn->bev), on_input, conn) == NULL) {
+        role_log("out of memory");
+        _exit(71);
+    }
     conn_deadline(conn, 0);
     if (web->n_conns >= web->max_conns)
         set_listening(web, false);
@@ -175,6 +259,7 @@ void conn_add_headers(struct evhttp_request *req, const char *type)
 static void on_complete(struct evhttp_request *req, void *arg)
 {
     (void)req;
+    shrink(arg);
     await_request(arg);
 }
 

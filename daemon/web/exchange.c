@@ -47,6 +47,7 @@ static const struct outcome *outcome_of(const struct route *route, enum sp_err e
 struct evhttp_request *exchange_end(struct exchange *x)
 {
     struct evhttp_request *req = x->req;
+    evbuffer_drain(evhttp_request_get_input_buffer(req), SIZE_MAX);
     if (x->conn != NULL)
         x->conn->exchange = NULL;
     if (x->ask != NULL)
@@ -140,6 +141,8 @@ static const char *method_name(unsigned method)
         return "GET, HEAD";
     case EVHTTP_REQ_POST:
         return "POST";
+    case EVHTTP_REQ_PUT:
+        return "PUT";
     default:
         return "DELETE";
     }
@@ -186,7 +189,6 @@ static const struct route *find_route(unsigned method, const char *path, size_t 
 
 static void start(struct exchange *x)
 {
-    uint8_t buf[ASK_MAX];
     struct evbuffer *input = evhttp_request_get_input_buffer(x->req);
     size_t len = evbuffer_get_length(input);
     const uint8_t *bytes = len > 0 ? evbuffer_pullup(input, -1) : NULL;
@@ -195,20 +197,28 @@ static void start(struct exchange *x)
         return;
     }
     struct wire_in body = wire_in(len > 0 ? (const void *)bytes : "", len);
-    struct wire_out frame = ask_frame(x, buf, sizeof(buf));
+    struct wire_out frame = ask_frame(x);
     bool answers = x->route->ask == 0;
     enum sp_err err = x->route->start(x, &body, &frame);
     if (answers && err == SP_OK)
         return; /* and x is gone */
     if (err == SP_OK && !wire_in_done(&body))
         err = SP_ERR_FORMAT;
-    if (err == SP_OK)
+    bool made = err == SP_OK;
+    if (made)
         err = ask_send(x, &frame);
-    sodium_memzero(buf, sizeof(buf));
-    if (err == SP_ERR_FORMAT) /* of the request; the route's words are for the store's replies */
+    ask_wipe(&frame);
+    if (err == SP_OK)
+        return;
+    /* The route's words are for the store's replies. */
+    if (err == SP_ERR_FORMAT) {
         conn_answer_error(exchange_end(x), 400, "malformed request");
-    else if (err != SP_OK)
+    } else if (made) {
+        x->web->n_busy++;
+        refuse(exchange_end(x), find_outcome(common, SP_ERR_NO_SPACE), AUTH_SESSION);
+    } else {
         exchange_fail(x, err);
+    }
 }
 
 static struct exchange *exchange_new(struct conn *conn, struct evhttp_request *req)
@@ -263,6 +273,8 @@ void exchange_begin(struct evhttp_request *req, void *arg)
     const char *path;
     size_t path_len;
     struct exchange *x = conn != NULL ? exchange_new(conn, req) : NULL;
+    if (conn != NULL)
+        conn_hold(conn);
     if (x == NULL) {
         conn_answer_error(req, 503, "busy, try again");
         return;

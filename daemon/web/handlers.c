@@ -25,8 +25,7 @@ static enum sp_err answer_bytes(struct exchange *x, const char *type, const void
     return SP_OK;
 }
 
-/* Takes the object; NULL is out of memory. */
-static enum sp_err answer_json(struct exchange *x, json_t *object)
+enum sp_err answer_json(struct exchange *x, json_t *object)
 {
     char *text = object != NULL ? json_dumps(object, JSON_COMPACT) : NULL;
     json_decref(object);
@@ -157,7 +156,8 @@ enum sp_err finish_octets(struct exchange *x, struct wire_in *reply)
     static const struct {
         uint16_t ask;
         uint8_t size;
-    } sizes[] = {{SW_CHALLENGE, 32}, {SW_LOGIN, 32 + 4}, {SW_ENROLL, 16}};
+    } sizes[] = {{SW_CHALLENGE, 32},  {SW_LOGIN, 32 + 4}, {SW_ENROLL, 16},
+                 {SW_KEEPER_KEY, 32}, {SW_UPLOAD, 16},    {SW_SEND, 16}};
     size_t size = 0;
     for (size_t i = 0; i < sizeof(sizes) / sizeof(sizes[0]); i++)
         if (sizes[i].ask == x->route->ask)
@@ -200,11 +200,10 @@ enum sp_err finish_chain_get(struct exchange *x, struct wire_in *reply)
     }
     x->chain_after += n;
     if (more && evbuffer_get_length(x->gathered) < WEB_MAX_CHAIN) {
-        uint8_t buf[ASK_MAX];
-        struct wire_out frame = ask_frame(x, buf, sizeof(buf));
+        struct wire_out frame = ask_frame(x);
         put_chain_get(x, &frame);
         enum sp_err err = ask_send(x, &frame);
-        sodium_memzero(buf, sizeof(buf));
+        ask_wipe(&frame);
         if (err != SP_OK)
             exchange_fail(x, err);
         return SP_OK;

@@ -195,16 +195,24 @@ bool path_match(const char *pattern, const char *path, size_t len, struct path_a
     return pattern_len == 0 && len == 0;
 }
 
+static unsigned query_bit(const char *key, size_t len)
+{
+    static const struct {
+        const char *name;
+        enum query_key bit;
+    } keys[] = {{"after", QUERY_AFTER}, {"limit", QUERY_LIMIT}, {"offset", QUERY_OFFSET}};
+    for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+        if (strlen(keys[i].name) == len && memcmp(keys[i].name, key, len) == 0)
+            return keys[i].bit;
+    return 0;
+}
+
 static bool query_pair(const char *pair, size_t len, unsigned allowed, unsigned *seen,
                        struct query *out)
 {
     const char *equals = memchr(pair, '=', len);
     size_t key = equals != NULL ? (size_t)(equals - pair) : 0;
-    unsigned bit = 0;
-    if (key == 5 && memcmp(pair, "after", 5) == 0)
-        bit = QUERY_AFTER;
-    else if (key == 5 && memcmp(pair, "limit", 5) == 0)
-        bit = QUERY_LIMIT;
+    unsigned bit = query_bit(pair, key);
     uint64_t v;
     if (!(bit & allowed) || (*seen & bit) ||
         !parse_number(equals + 1, len - key - 1, UINT64_MAX, &v))
@@ -212,6 +220,8 @@ static bool query_pair(const char *pair, size_t len, unsigned allowed, unsigned 
     *seen |= bit;
     if (bit == QUERY_AFTER)
         out->after = v;
+    else if (bit == QUERY_OFFSET)
+        out->offset = v;
     else
         out->limit = v < PARSE_LIST_MAX ? (uint32_t)v : PARSE_LIST_MAX - 1;
     return out->limit > 0;

@@ -40,13 +40,14 @@ bool path_match(const char *pattern, const char *path, size_t len, struct path_a
 enum query_key {
     QUERY_AFTER = 1u,
     QUERY_LIMIT = 2u,
+    QUERY_OFFSET = 4u,
     QUERY_ANY = 64u,    /* whatever it is: it is not looked at */
     QUERY_MARKED = 128u /* any in which a "#" was rewritten: see query_is_marked */
 };
 
 struct query {
-    uint64_t after; /* 0 when absent */
-    uint32_t limit; /* PARSE_LIST_DEFAULT when absent; 1 to PARSE_LIST_MAX - 1 */
+    uint64_t after, offset; /* 0 when absent */
+    uint32_t limit;         /* PARSE_LIST_DEFAULT when absent; 1 to PARSE_LIST_MAX - 1 */
 };
 #define PARSE_LIST_DEFAULT 100u
 

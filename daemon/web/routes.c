@@ -41,7 +41,43 @@ static const struct outcome link_gate[] = {
     {0, 0, NULL},
 };
 
+/* No room is not a matter of waiting a moment. */
+static const struct outcome upload[] = {
+    {SP_ERR_STATE, 409, "not what is there"},
+    {SP_ERR_LIMIT, 429, "more than one user may have under way"},
+    {SP_ERR_NO_SPACE, 507, "no space is left"},
+    {0, 0, NULL},
+};
+
+static const struct outcome put[] = {
+    {SP_ERR_STATE, 409, "the offset is not what is there"},
+    {SP_ERR_LIMIT, 413, "more than was announced, or than a form may hold"},
+    {SP_ERR_NO_SPACE, 507, "no space is left"},
+    {0, 0, NULL},
+};
+
+/* Like a login, by these words: 401 alone means that there is no session. */
+static const struct outcome sending[] = {
+    {SP_ERR_FORMAT, 422, "the form, or the mail, is refused"},
+    {SP_ERR_NO_KEY, 422, "a secret is not sealed for this appliance"},
+    {SP_ERR_AUTH, 403, "the sender is not this device"},
+    {SP_ERR_DENIED, 403, "this sender's address is not yours"},
+    {SP_ERR_STATE, 409, "a recipient has a newer key"},
+    {SP_ERR_EXISTS, 409, "sent already"},
+    {SP_ERR_NOT_FOUND, 404, "no such upload, or a recipient is gone"},
+    {SP_ERR_LIMIT, 429, "more than one user may send a day"},
+    {SP_ERR_CONFIG, 503, "this appliance sends no mail to the outside"},
+    {0, 0, NULL},
+};
+
+static const struct outcome resolve[] = {
+    {SP_ERR_NOT_FOUND, 404, "nobody has this address"},
+    {SP_ERR_NO_KEY, 404, "this user has not enrolled yet"},
+    {0, 0, NULL},
+};
+
 #define GET    EVHTTP_REQ_GET
+#define PUT    EVHTTP_REQ_PUT
 #define POST   EVHTTP_REQ_POST
 #define DELETE EVHTTP_REQ_DELETE
 #define TOKEN  NEEDS_TOKEN
@@ -49,6 +85,8 @@ static const struct outcome link_gate[] = {
 #define PUBLIC NEEDS_NOTHING
 
 #define LOGIN_BODY  (16u + 16u + 32u + 64u)
+#define UPLOAD_BODY (2u + 256u * 8u)
+#define REVOKE_BODY (2u + PARSE_MAX_ADDRESS)
 #define ENROLL_BODY (2u + PARSE_MAX_ADDRESS + 2u + WEB_MAX_CODE + 4u + SIGCHAIN_MAX_WIRE)
 
 static const struct route table[] = {
@@ -81,6 +119,21 @@ static const struct route table[] = {
     {GET, "/v1/message/{id}", TOKEN, 0, 0, SW_MESSAGE, start_parts, finish_parts, NULL},
     {DELETE, "/v1/message/{id}", TOKEN, 0, 0, SW_DELETE, start_id, finish_nothing, NULL},
     {GET, "/v1/message/{id}/piece/{piece}", TOKEN, 0, 0, SW_PIECE, start_piece, finish_piece, NULL},
+    {GET, "/v1/message/{id}/sent", TOKEN, 0, 0, SW_SENT, start_parts, finish_parts, NULL},
+    {GET, "/v1/message/{id}/status", TOKEN, 0, 0, SW_DELIVERY_STATUS, start_id, finish_status,
+     NULL},
+    {POST, "/v1/message/{id}/revoke", TOKEN, 0, REVOKE_BODY, SW_REVOKE, start_revoke, finish_revoke,
+     NULL},
+    {GET, "/v1/keeper", PUBLIC, 0, 0, SW_KEEPER_KEY, start_nothing, finish_octets, NULL},
+    {GET, "/v1/resolve/{address}", TOKEN, 0, 0, SW_RESOLVE, start_resolve, finish_resolve, resolve},
+    {POST, "/v1/upload", TOKEN, 0, UPLOAD_BODY, SW_UPLOAD, start_upload, finish_octets, upload},
+    {GET, "/v1/upload/{id}", TOKEN, 0, 0, SW_UPLOAD_STATE, start_id, finish_upload_state, NULL},
+    {PUT, "/v1/upload/{id}/piece/{piece}", TOKEN, QUERY_OFFSET, WEB_MAX_PUT, SW_UPLOAD_PUT,
+     start_put_piece, finish_put, put},
+    {PUT, "/v1/upload/{id}/form", TOKEN, QUERY_OFFSET, WEB_MAX_PUT, SW_UPLOAD_PUT, start_put_form,
+     finish_put, put},
+    {DELETE, "/v1/upload/{id}", TOKEN, 0, 0, SW_UPLOAD_DROP, start_id, finish_nothing, NULL},
+    {POST, "/v1/upload/{id}/send", TOKEN, 0, 0, SW_SEND, start_id, finish_octets, sending},
 };
 
 const struct route *route_at(size_t i)

@@ -5,7 +5,6 @@
 
 #include <event2/buffer.h>
 #include <inttypes.h>
-#include <sodium.h>
 #include <stdio.h>
 
 #define OCTETS "application/octet-stream"
@@ -54,17 +53,9 @@ enum sp_err start_parts(struct exchange *x, struct wire_in *body, struct wire_ou
 
 void stream_next(struct exchange *x)
 {
-    uint8_t buf[ASK_MAX];
-    struct wire_out frame = ask_frame(x, buf, sizeof(buf));
+    struct wire_out frame = ask_frame(x);
     put_block(x, x->offset, x->left, false, &frame);
-    enum sp_err err = ask_send(x, &frame);
-    sodium_memzero(buf, sizeof(buf));
-    if (err == SP_ERR_NO_SPACE) {
-        TAILQ_INSERT_TAIL(&x->web->waiting, x, next);
-        x->waiting = true;
-    } else if (err != SP_OK) {
-        exchange_fail(x, err);
-    }
+    ask_or_wait(x, &frame);
 }
 
 static void finish_stream(struct exchange *x)

@@ -70,7 +70,7 @@ static enum sp_err make_http(struct web *web)
         return SP_ERR_MEMORY;
     evhttp_set_allowed_methods(web->http, UINT16_MAX); /* the table of routes says no */
     evhttp_set_max_headers_size(web->http, WEB_MAX_HEADERS);
-    evhttp_set_max_body_size(web->http, WEB_MAX_BODY);
+    evhttp_set_max_body_size(web->http, WEB_MAX_PUT);
     evhttp_set_timeout(web->http, IDLE_TIMEOUT);
     evhttp_set_default_content_type(web->http, NULL);
     evhttp_set_bevcb(web->http, conn_accept, web);
@@ -85,6 +85,7 @@ static enum sp_err prepare(struct role *role)
     role->state = web;
     web->role = role;
     TAILQ_INIT(&web->waiting);
+    TAILQ_INIT(&web->wanting);
     if (sodium_init() < 0)
         return SP_ERR_CRYPTO;
     randombytes_buf(&seed, sizeof(seed));
@@ -105,6 +106,7 @@ static enum sp_err prepare(struct role *role)
 static void on_idle(void *ctx)
 {
     struct web *web = ctx;
+    conn_grow(web);
     if (!tls_keeper_lost() || web->stopping)
         return;
     role_log("the keeper's edge ended");

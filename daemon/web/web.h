@@ -6,7 +6,8 @@
  *   web.c       role, listeners, TLS            connection.c  connections, deadlines, answers
  *   routes.c    the table of what exists        exchange.c    one request from gencb to its end
  *   asks.c      the edge to the store           stream.c      answers that go out in blocks
- *   handlers.c  bodies and replies, translated  parse.c       text of clients
+ *   handlers.c  bodies and replies, translated  upload.c      mail that is being sent
+ *   sent.c      its recipients and its fate     parse.c       text of clients
  *   link.c      links, without a session        page.c        the link page
  *
  * Lifetimes. A conn lives as long as its SSL object. An exchange lives from the request's arrival
@@ -32,16 +33,20 @@ struct bufferevent;
 struct evbuffer;
 
 #define WEB_MAX_CONNECTIONS 1000u
-#define WEB_MAX_ASKS        256u         /* outstanding at the store */
-#define WEB_MAX_HEADERS     (8u * 1024u) /* request line and headers */
-#define WEB_MAX_BODY        (8u * 1024u) /* whatever the route; each has a lower limit of its own */
-#define WEB_MAX_CODE        64u          /* bytes of an enrolment code as typed */
+#define WEB_MAX_ASKS        256u           /* outstanding at the store */
+#define WEB_MAX_HEADERS     (8u * 1024u)   /* request line and headers */
+#define WEB_MAX_BODY        (8u * 1024u)   /* that any connection may send at any time */
+#define WEB_MAX_PUT         (256u * 1024u) /* of a body; each route has a limit of its own */
+#define WEB_MAX_LARGE       128u           /* bodies above WEB_MAX_BODY in memory at once: 32 MiB */
+#define WEB_MAX_LARGE_OF    16u            /* ... of one client */
+#define WEB_MAX_CODE        64u            /* bytes of an enrolment code as typed */
 #define WEB_MAX_CHAIN       (1024u * 1024u) /* bytes of wires in one answer */
 #define WEB_BLOCK           65536u          /* bytes of a stream under way for one client */
 
 /* Seconds; a connection always runs under one of them, so that nobody is waited for longer. */
 #define WEB_DEADLINE_REQUEST 20 /* handshake or last answer to the whole next request */
 #define WEB_DEADLINE_CROWDED 5  /* the same, when more than half of the connections are taken */
+#define WEB_DEADLINE_BODY    60 /* a large body, from when there is room for it */
 #define WEB_DEADLINE_STORE   30 /* request to answer */
 #define WEB_DEADLINE_BLOCK   60 /* one answer or block of a piece to be taken by the client */
 
@@ -54,6 +59,9 @@ struct conn {
     struct bufferevent *bev;
     struct event *deadline;
     struct exchange *exchange; /* NULL between requests */
+    bool large;                /* has room for a large body */
+    bool wants, paused;        /* is in web->wanting; and not read from */
+    TAILQ_ENTRY(conn) wanting;
 };
 
 struct ask {
@@ -71,7 +79,9 @@ struct web {
     size_t n_listeners;
     LIST_HEAD(, conn) conns;
     size_t n_conns, max_conns, n_exchanges, n_asks;
-    TAILQ_HEAD(, exchange) waiting; /* streams whose next block waits for a free ask */
+    TAILQ_HEAD(, exchange) waiting; /* streams, puts whose next block waits for a free ask */
+    TAILQ_HEAD(, conn) wanting;     /* that have more to send than they have room for */
+    size_t n_large;
     uint32_t last_ask;
     struct ask asks[WEB_MAX_ASKS];
     bool listening, stopping;
@@ -125,9 +135,9 @@ struct exchange {
     struct evbuffer *gathered;  /* sigchain: wires so far */
     uint32_t chain_after;       /* sigchain: the newest of them */
     struct range range;         /* pieces: asked for */
-    uint64_t offset, left;      /* streams: still to be sent */
+    uint64_t offset, left;      /* streams, puts: still to be sent */
     bool streaming;             /* streams: headers are out */
-    bool waiting;               /* streams: in web->waiting */
+    bool waiting;               /* streams, puts: in web->waiting */
     TAILQ_ENTRY(exchange) next;
 };
 
@@ -142,6 +152,11 @@ enum sp_err conn_init(struct web *web);
 struct bufferevent *conn_accept(struct event_base *base, void *web);
 /* The conn of a request that has one still. */
 struct conn *conn_of(struct evhttp_request *req);
+/* After each turn: room for large bodies to those who want it, as far as there is some; the others
+ * are not read from until then. */
+void conn_grow(struct web *web);
+/* A request has arrived: what comes behind it may wait. */
+void conn_hold(struct conn *conn);
 void conn_deadline(struct conn *conn, int seconds);
 /* Drops the connection from the loop, as if it had timed out; its exchange ends with it. */
 void conn_drop(struct conn *conn);
@@ -171,11 +186,15 @@ void exchange_fail(struct exchange *x, enum sp_err err);
 
 /* Makes the edge to the store. */
 enum sp_err asks_init(struct web *web);
-/* A frame with the exchange's token (if its route needs one) in front. */
-struct wire_out ask_frame(const struct exchange *x, void *buf, size_t cap);
-#define ASK_MAX 4096u
+/* A frame with the exchange's token (if its route needs one) in front; good until the next one.
+ * ask_wipe when it is done with. */
+struct wire_out ask_frame(const struct exchange *x);
+void ask_wipe(struct wire_out *frame);
+#define ASK_MAX (PART_MAX + 4096u)
 /* Sends it; the reply goes to the route's finish. SP_ERR_NO_SPACE: too many are outstanding. */
 enum sp_err ask_send(struct exchange *x, const struct wire_out *frame);
+/* The same for one that goes on: waits for its turn when too many are under way; wipes it. */
+void ask_or_wait(struct exchange *x, struct wire_out *frame);
 
 /* --- handlers.c: start and finish of routes --- */
 typedef enum sp_err start_fn(struct exchange *x, struct wire_in *body, struct wire_out *frame);
@@ -183,6 +202,15 @@ typedef enum sp_err finish_fn(struct exchange *x, struct wire_in *reply);
 start_fn start_health, start_info, start_nothing, start_enroll, start_login, start_chain_get,
     start_chain_add, start_list, start_id;
 finish_fn finish_octets, finish_nothing, finish_chain_get, finish_list;
+/* Answers with it and takes it; NULL is out of memory. */
+struct json_t;
+enum sp_err answer_json(struct exchange *x, struct json_t *object);
+
+/* --- upload.c, sent.c --- */
+start_fn start_upload, start_put_piece, start_put_form, start_resolve, start_revoke;
+finish_fn finish_put, finish_upload_state, finish_resolve, finish_status, finish_revoke;
+/* The next part of a body. */
+void put_next(struct exchange *x);
 
 /* --- link.c --- */
 start_fn start_link_page, start_link_none;
@@ -196,7 +224,7 @@ start_fn start_asset;
 /* --- stream.c: pieces (with Range), and what else the store hands out in parts by offset --- */
 start_fn start_piece, start_parts;
 finish_fn finish_piece, finish_parts;
-/* Asks for the next block of a stream; waits for its turn when too many asks are under way. */
+/* Asks for the next block of a stream. */
 void stream_next(struct exchange *x);
 
 #endif

@@ -197,6 +197,13 @@ static void test_query(void **state)
     assert_int_equal(query_parse("limit=100000", both, &q), SP_OK);
     assert_int_equal(q.limit, PARSE_LIST_MAX - 1);
     assert_int_equal(query_parse("limit=7", QUERY_AFTER, &q), SP_ERR_FORMAT);
+    assert_int_equal(query_parse("offset=18446744073709551615", QUERY_OFFSET, &q), SP_OK);
+    assert_int_equal(q.offset, UINT64_MAX);
+    assert_int_equal(query_parse(NULL, QUERY_OFFSET, &q), SP_OK);
+    assert_int_equal(q.offset, 0);
+    assert_int_equal(query_parse("offset=18446744073709551616", QUERY_OFFSET, &q), SP_ERR_FORMAT);
+    assert_int_equal(query_parse("offset=1&offset=1", QUERY_OFFSET, &q), SP_ERR_FORMAT);
+    assert_int_equal(query_parse("offset=1", both, &q), SP_ERR_FORMAT);
     for (size_t i = 0; i < COUNT(bad); i++)
         assert_int_equal(query_parse(bad[i], both, &q), SP_ERR_FORMAT);
 }
