@@ -1,12 +1,14 @@
 #!/bin/sh
-# The main job on real mail, on loopback, in a scratch directory: enrol, receive over STARTTLS, look at
-# what is stored, read it back, compare, see the audit log, stop.
+# The three jobs on real mail, on loopback, in a scratch directory: enrol, receive over STARTTLS, look at
+# what is stored, read it back, compare; send to another user, to the outside, and by a link; see the
+# audit log, stop.
 set -eu
 B=$(cd "${B:-build}" && pwd)
 work=$(mktemp -d /var/tmp/sealpost-demo.XXXXXX)
-daemon=""
+daemon="" outside=""
 finish() {
     status=$?
+    [ -z "$outside" ] || kill "$outside" 2>/dev/null || true
     if [ -n "$daemon" ]; then
         kill "$daemon" 2>/dev/null || true
         wait "$daemon" 2>/dev/null || true
@@ -23,13 +25,13 @@ show() { printf '  %s\n' "$*"; }
 
 set -- $(python3 - <<'PY'
 import socket
-socks = [socket.socket() for _ in range(2)]
+socks = [socket.socket() for _ in range(3)]
 for s in socks:
     s.bind(("127.0.0.1", 0))
 print(*(s.getsockname()[1] for s in socks))
 PY
 )
-smtp=$1 web=$2
+smtp=$1 web=$2 elsewhere=$3
 mode=--user-mode
 [ "$(id -u)" != 0 ] || mode=""
 cat >"$work/sealpost.conf" <<EOF
@@ -48,6 +50,9 @@ listen = 127.0.0.1:$smtp
 [web]
 listen = 127.0.0.1:$web
 url = https://127.0.0.1:$web
+[relay]
+mode = smarthost
+smarthost = 127.0.0.1:$elsewhere
 [storage]
 map_size = 1G
 EOF
@@ -113,11 +118,80 @@ if got != sent:
 print(f"  {len(got)} bytes, equal to what was sent")
 PY
 
-say "6. The audit log, and its verification"
+say "6. From user to user: end to end, the appliance cannot read it"
+code=$("$B/sealpostctl" --config "$work/sealpost.conf" user add bob@example.org)
+SEALPOST_HOME="$work/bob" "$B/sealpost" enroll "https://127.0.0.1:$web" bob@example.org "$code" >/dev/null 2>&1 </dev/null
+printf 'Subject: lunch\n\nAt noon, Bob?\n' | "$B/sealpost" send bob@example.org 2>&1 | sed 's/^/  /'
+SEALPOST_HOME="$work/bob" "$B/sealpost" list | sed 's/^/  /'
+SEALPOST_HOME="$work/bob" "$B/sealpost" read 1 >"$work/lunch.eml" 2>"$work/lunch.said"
+grep -q 'At noon, Bob' "$work/lunch.eml"
+show "bob reads: $(grep 'At noon' "$work/lunch.eml" | tr -d '\r')"
+
+say "7. To the outside: the appliance gets a key for this one mail, and erases it"
+python3 - "$elsewhere" "$work/outside" <<'PY' &
+"""Another mail server, as small as one can be: keeps what it is given."""
+import os, socketserver, sys
+folder = sys.argv[2]
+os.makedirs(folder)
+class Session(socketserver.StreamRequestHandler):
+    def say(self, text):
+        self.wfile.write(text.encode() + b"\r\n")
+    def handle(self):
+        self.say("220 elsewhere.example")
+        for line in self.rfile:
+            verb = line[:4].upper()
+            if verb == b"DATA":
+                self.say("354 go on")
+                mail = b""
+                while (line := self.rfile.readline()) not in (b".\r\n", b""):
+                    mail += line[1:] if line.startswith(b".") else line
+                name = os.path.join(folder, str(len(os.listdir(folder))))
+                with open(name + ".part", "wb") as file:
+                    file.write(mail)
+                os.rename(name + ".part", name + ".eml")
+            self.say("221 bye" if verb == b"QUIT" else "250 ok")
+            if verb == b"QUIT":
+                return
+class Server(socketserver.ThreadingTCPServer):
+    allow_reuse_address = daemon_threads = True
+Server(("127.0.0.1", int(sys.argv[1])), Session).serve_forever()
+PY
+outside=$!
+arrived() { # waits for the N-th mail elsewhere
+    n=0
+    until [ -e "$work/outside/$1.eml" ]; do
+        n=$((n + 1))
+        [ $n -lt 300 ] || { echo "nothing arrived elsewhere"; exit 1; }
+        sleep 0.1
+    done
+}
+n=0
+until python3 -c "import socket; socket.create_connection(('127.0.0.1', $elsewhere))" 2>/dev/null; do
+    n=$((n + 1))
+    [ $n -lt 100 ] || exit 1
+    sleep 0.1
+done
+printf 'Subject: an offer\n\nDear Carol, here it is.\n' | "$B/sealpost" send carol@elsewhere.example 2>&1 | sed 's/^/  /'
+arrived 0
+sed 's/^/  | /' "$work/outside/0.eml"
+
+say "8. By a link: the outsider opens it in a browser, until it expires"
+printf 'Subject: the contract\n\nDear Dave, for your eyes only.\n' |
+    "$B/sealpost" send --link --expires 1h dave@elsewhere.example 2>&1 | sed 's/^/  /'
+arrived 1
+link=$(tr -d '\r' <"$work/outside/1.eml" | grep -m1 "^https://127.0.0.1:$web/m/")
+show "dave gets: $link"
+"$B/sealpost" open "$link" 2>/dev/null >"$work/contract.eml"
+grep -q 'for your eyes only' "$work/contract.eml"
+show "and opens it: $(grep 'for your eyes' "$work/contract.eml" | tr -d '\r')"
+"$B/sealpostctl" --config "$work/sealpost.conf" link list | sed 's/^/  /'
+
+say "9. The audit log, and its verification"
 cut -c1-150 "$work/log/audit.log" | sed 's/^/  /; s/$/.../'
+grep -q '"event":"secret.erased"' "$work/log/audit.log"
 "$B/sealpostctl" --config "$work/sealpost.conf" audit verify | sed 's/^/  /'
 
-say "7. Stop"
+say "10. Stop"
 kill "$daemon"
 wait "$daemon"
 daemon=""
