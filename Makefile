@@ -147,9 +147,9 @@ lint: | $(B)/.deps-build
 	@sh tests/lint.sh
 
 check: lint
-	@$(MAKE) --no-print-directory unit
-	@$(MAKE) --no-print-directory seeds
-	@$(MAKE) --no-print-directory system
+	@$(MAKE) --no-print-directory -j$(shell nproc) unit
+	@$(MAKE) --no-print-directory -j$(shell nproc) seeds
+	@$(MAKE) --no-print-directory -j$(shell nproc) system
 	@$(MAKE) --no-print-directory browser
 
 demo: $(PROGRAMS) | $(B)/.deps-demo
