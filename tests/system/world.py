@@ -11,7 +11,7 @@ from outside import Postfix, Scripted, make_authority, make_certificate, run, se
 
 POSTFIX, PLAIN, DEAD = "127.0.0.2", "127.0.0.3", "127.0.0.9"
 SINK = "127.0.0.8"
-TRICKS = 60  # addresses 127.0.1.1 ...: trickN.test
+TRICKS = 240  # addresses 127.0.1.1 ...: trickN.test
 
 
 def zones(dkim):
