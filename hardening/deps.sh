@@ -60,6 +60,7 @@ if [ -n "$senders" ]; then
     # shellcheck disable=SC2046,SC2086
     apt-get install -y -qq --no-install-recommends \
         $(apt-cache depends $senders | sed -n 's/^ *Depends: \(lib[^<]*\)$/\1/p') >/dev/null
+    mkdir -p "${B:-build}"
     debs=$(mktemp -d)
     chmod 755 "$debs"
     # shellcheck disable=SC2086
