@@ -208,13 +208,14 @@ static enum sp_err on_unwrapped(void *ctx, struct ipc_peer *peer, struct ipc_fra
         break;
     if (o == NULL)
         return SP_ERR_FORMAT;
-    if (wire_get_u8(&frame->body) == SP_OK)
+    enum sp_err status = wire_get_u8(&frame->body);
+    if (status == SP_OK)
         box = wire_get_b16(&frame->body, BOX_MAX, &len);
     if (!wire_in_done(&frame->body))
         return SP_ERR_FORMAT;
     LIST_REMOVE(o, next);
     r->n_openings--;
-    link_go_on(r, o, box, len);
+    link_go_on(r, o, status, box, len);
     return SP_OK;
 }
 

@@ -281,14 +281,33 @@ static enum sp_err put_opened(struct store_role *r, const struct opening *o,
     return err == SP_OK ? put_sealed(out, envelope, envelope_len, box, len, o->offset) : err;
 }
 
-void link_go_on(struct store_role *r, struct opening *o, const uint8_t *box, size_t len)
+/* Its slot is free, or another's: the record came back with an older database. The box is gone for
+ * good, and the rest of the link goes after it. */
+static void link_lost(struct store_role *r, const uint8_t id[ID_SIZE])
+{
+    struct store_link link;
+    enum sp_err err = store_link_end(r->store, id, DELIVERY_EXPIRED, link_now(r));
+    if (err == SP_OK)
+        err = group_flush(r);
+    if (err == SP_OK)
+        err = store_link_get(r->store, id, &link);
+    if (err != SP_OK)
+        return;
+    audit_emit(AUDIT_LINK_EXPIRED, link.message_id, link.id);
+    r->links_expired++;
+    link_erase(r, &link, "expired");
+}
+
+void link_go_on(struct store_role *r, struct opening *o, enum sp_err status, const uint8_t *box,
+                size_t len)
 {
     struct store_link link;
     struct wire_out out = wire_out(reply_buf, sizeof(reply_buf));
     /* It may have ended while the keeper worked. */
     enum sp_err err = find_live(r, o->link, &link);
+    bool lost = err == SP_OK && (status == SP_ERR_NOT_FOUND || status == SP_ERR_AUTH);
     if (err == SP_OK && box == NULL)
-        err = SP_ERR_NOT_FOUND; /* its slot is gone: it cannot be opened ever again */
+        err = SP_ERR_NOT_FOUND;
     if (err == SP_OK)
         err = put_opened(r, o, &link, box, len, &out);
     if (o->offset == 0) {
@@ -301,6 +320,8 @@ void link_go_on(struct store_role *r, struct opening *o, const uint8_t *box, siz
         ipc_peer_send(o->peer, SW_LINK_ENVELOPE_REPLY, o->frame, &out, -1);
     else if (o->peer == r->web)
         answer(o->peer, SW_LINK_ENVELOPE_REPLY, o->frame, err);
+    if (lost)
+        link_lost(r, o->link);
     free(o);
 }
 

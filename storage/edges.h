@@ -237,7 +237,8 @@ enum sp_err on_link_envelope(void *ctx, struct ipc_peer *peer, struct ipc_frame 
 enum sp_err on_link_piece(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame);
 enum sp_err on_link_exposed(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame);
 /* The keeper has unwrapped the box, or not (box NULL). Ends the opening. */
-void link_go_on(struct store_role *r, struct opening *o, const uint8_t *box, size_t len);
+void link_go_on(struct store_role *r, struct opening *o, enum sp_err status, const uint8_t *box,
+                size_t len);
 /* Wall-clock milliseconds that never go back, not even over restarts. */
 uint64_t link_now(struct store_role *r);
 /* Links whose time is over end; the time is noted. Every minute, and when link_soon says. */

@@ -26,6 +26,7 @@ struct slots {
     uint32_t low; /* no slot below it is free */
     bool dirty, broken;
     uint64_t used[WORDS], named[WORDS];
+    uint64_t held[WORDS]; /* free, but a record names it: nobody else may have it */
 };
 
 static const uint8_t zeros[SLOTS_BLOCK];
@@ -192,15 +193,16 @@ static enum sp_err grow(struct slots *s)
 static enum sp_err find_free(struct slots *s, uint32_t *slot)
 {
     uint32_t word = s->low / 64;
-    while (word < s->capacity / 64 && s->used[word] == UINT64_MAX)
-        word++;
-    if (word == s->capacity / 64) {
-        s->low = s->capacity;
-        enum sp_err err = grow(s);
-        if (err != SP_OK)
+    for (;; word++) {
+        enum sp_err err = word == s->capacity / 64 ? grow(s) : SP_OK;
+        if (err != SP_OK) {
+            s->low = s->capacity;
             return err;
+        }
+        if ((s->used[word] | s->held[word]) != UINT64_MAX)
+            break;
     }
-    *slot = word * 64 + (uint32_t)__builtin_ctzll(~s->used[word]);
+    *slot = word * 64 + (uint32_t)__builtin_ctzll(~(s->used[word] | s->held[word]));
     s->low = *slot;
     return SP_OK;
 }
@@ -234,6 +236,11 @@ enum sp_err slots_erase(struct slots *s, uint32_t slot)
 {
     if (s->broken)
         return SP_ERR_SYSTEM;
+    if (slot < SLOTS_MAX && get(s->held, slot)) {
+        set(s->held, slot, false);
+        s->low = slot < s->low ? slot : s->low;
+        return SP_OK;
+    }
     if (slot >= s->capacity || !get(s->used, slot))
         return SP_OK;
     s->dirty = true;
@@ -276,6 +283,10 @@ enum sp_err slots_erase_unnamed(struct slots *s, uint32_t *n)
             err = slots_erase(s, word * 64 + (uint32_t)__builtin_ctzll(left));
             ++*n;
         }
+    /* A record that came back with an older database names a slot that was erased since. Were it
+     * given to another, the record's end would erase the other's key. */
+    for (uint32_t word = 0; word < WORDS; word++)
+        s->held[word] |= s->named[word] & ~s->used[word];
     memset(s->named, 0, sizeof(s->named));
     return err;
 }

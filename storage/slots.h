@@ -48,7 +48,8 @@ enum sp_err slots_erase(struct slots *s, uint32_t slot);
 enum sp_err slots_sync(struct slots *s);
 
 /* At start: name each slot that is in use (SP_ERR_LIMIT: no slot can have that number; one that is
- * free is passed over), then erase the others; *n: how many there were. Needs a sync. */
+ * free is kept from slots_take until slots_erase), then erase the others; *n: how many there were.
+ * Needs a sync. */
 enum sp_err slots_name(struct slots *s, uint32_t slot);
 enum sp_err slots_erase_unnamed(struct slots *s, uint32_t *n);
 

@@ -127,6 +127,33 @@ static void test_unnamed(void **state)
     assert_int_equal(slots_in_use(slots), 0);
 }
 
+/* A record of an older database names a slot that is free by now, or that the file never had: it is
+ * given to nobody until that record ends, and its end harms nobody. */
+static void test_named_but_free(void **state)
+{
+    uint8_t key[KEY_SIZE], got[KEY_SIZE];
+    uint32_t slot, n;
+    (void)state;
+    for (uint32_t i = 0; i < 3; i++)
+        assert_int_equal(slots_take(slots, key, &slot), SP_OK);
+    assert_int_equal(slots_erase(slots, 1), SP_OK);
+    for (uint32_t i = 0; i < 200; i++)
+        assert_int_equal(slots_name(slots, i), SP_OK);
+    assert_int_equal(slots_name(slots, SLOTS_MAX - 1), SP_OK);
+    assert_int_equal(slots_erase_unnamed(slots, &n), SP_OK);
+    assert_int_equal(n, 0);
+    assert_int_equal(slots_in_use(slots), 2);
+    assert_int_equal(slots_read(slots, 1, got), SP_ERR_NOT_FOUND);
+    assert_int_equal(slots_take(slots, key, &slot), SP_OK);
+    assert_int_equal(slot, 200);
+    assert_int_equal(slots_erase(slots, SLOTS_MAX - 1), SP_OK);
+    assert_int_equal(slots_erase(slots, 1), SP_OK);
+    assert_int_equal(slots_take(slots, key, &slot), SP_OK);
+    assert_int_equal(slot, 1);
+    assert_int_equal(slots_read(slots, 1, got), SP_OK);
+    assert_memory_equal(got, key, KEY_SIZE);
+}
+
 struct model {
     bool used[MODEL];
     uint8_t key[MODEL][KEY_SIZE];
@@ -306,8 +333,9 @@ int main(void)
 {
     enum lockmem_kind kind;
     const struct CMUnitTest tests[] = {
-        T(test_life),      T(test_unnamed), T(test_property),   T(test_full),
-        T(test_corrupted), T(test_sizes),   T(test_not_a_file), T(test_broken),
+        T(test_life),      T(test_unnamed),        T(test_property),   T(test_full),
+        T(test_life),      T(test_named_but_free), T(test_property),   T(test_full),
+        T(test_corrupted), T(test_sizes),          T(test_not_a_file), T(test_broken),
     };
     if (sodium_init() < 0 || lockmem_init(LOCKMEM_NONE, &kind) != SP_OK)
         return 1;
