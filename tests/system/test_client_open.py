@@ -143,6 +143,25 @@ def test_out_writes_a_file_once(server, run, tmp_path):
     assert (out / "message.eml").read_bytes() == server.link.message
 
 
+def test_out_writes_attachments_beside_it(server, run, tmp_path):
+    server.link = Link(VECTORS[1])
+    out = tmp_path / "out"
+    out.mkdir()
+    elsewhere = tmp_path / "elsewhere"
+    (out / "a.pdf").symlink_to(elsewhere)
+    done = run(server.link.text(server.url), "--out", out)
+    assert done.stdout.decode().splitlines() == [str(out / "message.eml"), str(out / "2-a.pdf")], done.stderr
+    assert (out / "message.eml").read_bytes() == server.link.message
+    assert (out / "2-a.pdf").read_bytes() == b"Hello world" and not elsewhere.exists()
+    assert all(p.lstat().st_mode & 0o777 == 0o600 for p in out.iterdir() if not p.is_symlink())
+
+
+def test_out_that_cannot_be_written(server, run, tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    refused(run(server.link.text(server.url), "--out", tmp_path / "file"), "file")
+    refused(run(server.link.text(server.url), "--out", tmp_path / "file" / "x"), "file")
+
+
 def test_interrupted_piece_resumes(server, run):
     server.cut = [40, 60]
     assert run(server.link.text(server.url)).stdout == server.link.message
