@@ -30,40 +30,48 @@ export function deposit(mail, options = {}) {
 export const anyPage = () => deposit({ body: Buffer.from('\r\n') }).url.split('#')[0];
 
 const contexts = new Map(); // by their options, so that the page's files come out of the cache
+const idle = new Map();     // by context: a tab that is free, since a new one costs ten visits
 
-async function contextFor(options, isPlain) {
-    const key = isPlain ? JSON.stringify(options) : null;
-    if (!contexts.has(key)) {
-        const context = await world.browser.newContext({
-            ignoreHTTPSErrors: true, locale: 'en-GB', viewport: { width: 1000, height: 800 }, ...options,
-        });
-        if (!isPlain) return context;
-        contexts.set(key, context);
-    }
-    return contexts.get(key);
-}
+const PICKER = (has) => {
+    if (!has) delete window.showSaveFilePicker;
+    else window.showSaveFilePicker = async ({ suggestedName }) => {
+        window.picked = suggestedName;
+        return (await navigator.storage.getDirectory()).getFileHandle('saved', { create: true });
+    };
+};
 
-/**
- * A page, in a context of its own where scripts or a picker make it special. page.trouble: console errors and exceptions; page.asked: every request
- * of the browser, whatever it was for. picker: whether the browser has showSaveFilePicker, which a test
- * cannot operate: it is given files of the origin's private file system then, which have the same streams.
- */
-export async function visit(url, { picker = false, script, ...options } = {}) {
-    const context = await contextFor(options, !picker && !script);
+async function newTab(context, picker, script) {
     const page = await context.newPage();
-    await page.addInitScript((has) => {
-        if (!has) delete window.showSaveFilePicker;
-        else window.showSaveFilePicker = async ({ suggestedName }) => {
-            window.picked = suggestedName;
-            return (await navigator.storage.getDirectory()).getFileHandle('saved', { create: true });
-        };
-    }, picker);
+    await page.addInitScript(PICKER, picker);
     if (script) await page.addInitScript(script);
-    page.trouble = [];
-    page.asked = [];
     page.on('console', (m) => ['error', 'warning'].includes(m.type()) && page.trouble.push(m.text()));
     page.on('pageerror', (e) => page.trouble.push(String(e)));
     page.on('request', (r) => page.asked.push(r.url()));
+    page.isPlain = !picker && !script;
+    return page;
+}
+
+async function tabFor(options, picker, script) {
+    const key = JSON.stringify(options), isPlain = !picker && !script;
+    const context = (isPlain && contexts.get(key)) || await world.browser.newContext({
+        ignoreHTTPSErrors: true, locale: 'en-GB', viewport: { width: 1000, height: 800 }, ...options,
+    });
+    if (isPlain) contexts.set(key, context);
+    const page = idle.get(context) ?? await newTab(context, picker, script);
+    idle.delete(context);
+    return page;
+}
+
+/**
+ * A page, in a context of its own where scripts or a picker make it special. page.trouble: console errors and
+ * exceptions; page.asked: every request of the browser, whatever it was for. picker: whether the browser has
+ * showSaveFilePicker, which a test cannot operate: it is given files of the origin's private file system then,
+ * which have the same streams.
+ */
+export async function visit(url, { picker = false, script, ...options } = {}) {
+    const page = await tabFor(options, picker, script);
+    page.trouble = [];
+    page.asked = [];
     world.front.log.length = 0;
     await page.goto(url);
     return page;
@@ -89,7 +97,12 @@ export async function failure(url, options) {
     return [await page.textContent('#failed-title'), await page.textContent('#failed-text'), page];
 }
 
+/** Gives the tab back, empty; one that was made special goes, and all that is its own. */
 export async function done(page) {
-    await page.context().setOffline(false);
-    await page.close();
+    const context = page.context();
+    await context.setOffline(false);
+    if (!page.isPlain) return context.close();
+    if (idle.has(context)) return page.close();
+    await page.goto('about:blank'); // a link whose fragment alone is new would not be loaded
+    idle.set(context, page);
 }
