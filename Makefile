@@ -103,7 +103,7 @@ $(B)/npm-dev/.done: $(PAGE_NPM) | $(B)/.deps-browser
 	$(Q)$(call npm_ci)
 # In Node and in Chromium, which meets the page as the real web role serves it.
 browser: $(B)/sealpostd $(B)/npm-dev/.done | $(B)/.deps-browser
-	B=$(abspath $(B)) node --test $(BROWSER) $(wildcard tests/browser/*.test.js)
+	B=$(abspath $(B)) node --test --test-concurrency=$(shell nproc) $(BROWSER) $(wildcard tests/browser/*.test.js)
 
 # Unit tests link what is not a main, under the sanitizers.
 $(B)/asan/libsealpost.a: $(patsubst %.c,$(B)/asan/%.o,$(DAEMON) $(SANDBOX) $(ENVELOPE))

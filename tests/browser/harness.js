@@ -103,6 +103,7 @@ export async function done(page) {
     await context.setOffline(false);
     if (!page.isPlain) return context.close();
     if (idle.has(context)) return page.close();
+    page.removeAllListeners('download'); // a test's own
     await page.goto('about:blank'); // a link whose fragment alone is new would not be loaded
     idle.set(context, page);
 }
