@@ -68,9 +68,10 @@ static int start_role(void **state)
 {
     int pair[N_ENDS][2], theirs[N_ENDS];
     (void)state;
+    int null = open("/dev/null", O_RDWR); /* what is not handed over must not look like a file */
     for (int fd = 3; fd < 41; fd++)
         if (fcntl(fd, F_GETFD) < 0)
-            dup2(2, fd);
+            dup2(null, fd);
     for (int i = 0; i < N_ENDS; i++) {
         assert_int_equal(ipc_pair(pair[i]), SP_OK);
         end[i] = pair[i][0];
