@@ -284,8 +284,10 @@ static void on_readable(evutil_socket_t sock, short what, void *arg)
             err = SP_OK; /* all that was there has been read */
             break;
         }
+        size_t len = frame.body.left;
         if (err == SP_OK)
             err = dispatch(peer, &frame);
+        lockmem_wipe(receive_buffer + IPC_HEADER, len); /* a token, a gate, a code */
         if (frame.fd >= 0)
             close(frame.fd);
         if (!event_pending(peer->reader, EV_READ, NULL))

@@ -186,12 +186,14 @@ static enum sp_err find_live(struct store_role *r, const uint8_t id[ID_SIZE],
     return err;
 }
 
-static enum sp_err find_held(struct store_role *r, const struct asked *a, struct store_link *link)
+/* The gate is forgotten at once. */
+static enum sp_err find_held(struct store_role *r, struct asked *a, struct store_link *link)
 {
     uint8_t hash[HASH_SIZE];
     enum sp_err err = find_live(r, a->id, link);
     if (err == SP_OK)
         err = keys_sha256(a->gate, HASH_SIZE, hash);
+    sodium_memzero(a->gate, HASH_SIZE);
     if (err == SP_OK && sodium_memcmp(hash, link->gate_hash, HASH_SIZE) != 0)
         err = SP_ERR_AUTH;
     return err;
