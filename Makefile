@@ -155,7 +155,7 @@ check: lint
 demo: $(PROGRAMS) | $(B)/.deps-demo
 	@B=$(B) sh tests/demo.sh
 
-# Side by side with Dovecot; BENCH gives options: make bench BENCH="--only small,large"
+# Side by side with Dovecot and Postfix; BENCH gives options: make bench BENCH="--only small,large"
 $(B)/bench/load: $(patsubst %.c,$(B)/obj/%.o,$(wildcard bench/*.c))
 	@mkdir -p $(@D)
 	$(call say,LINK)

@@ -1,4 +1,4 @@
-"""The two servers of the benchmark. Each lives in a directory of its own, on loopback, and has
+"""The two servers of the benchmark of receiving. Each lives in a directory of its own, on loopback, and has
 nothing to do with what is installed or running on the system; each answers only for mail that is on
 disk."""
 import base64
@@ -224,8 +224,9 @@ max_connections_per_minute = 0
 [web]
 listen = 127.0.0.1:{web}
 url = https://localhost:{web}
+{limits}
 [relay]
-mode = off
+{relay}
 [storage]
 map_size = 64G
 slots = {slots}
@@ -235,6 +236,7 @@ slots = {slots}
 class Sealpost(Server):
     """This tree's sealpostd, with its users enrolled by its own client."""
     name = "sealpost"
+    relay, limits = "mode = off", ""
 
     def __init__(self, directory, users, slots="in-place", protocol="lmtp"):
         super().__init__(directory, users)
@@ -259,7 +261,7 @@ class Sealpost(Server):
         self.config.write_text(SEALPOST_CONF.format(
             dir=self.dir, port=self.port, lmtp=self.lmtp, web=self.web,
             uid_base="" if known else "uid_base = 59300",
-            slots=self.slots))
+            slots=self.slots, relay=self.relay, limits=self.limits))
         mode = [] if os.geteuid() == 0 else ["--user-mode"]
         self.launch(BUILD / "sealpostd", *mode, "--config", self.config)
         self.await_port(self.web)
@@ -278,10 +280,10 @@ class Sealpost(Server):
             self.client(number, "enroll", f"https://localhost:{self.web}",
                         self.address(number), code)
 
-    def client(self, number, *command):
+    def client(self, number, *command, **more):
         """What the client of a user prints."""
         env = dict(os.environ, SEALPOST_HOME=str(self.dir / "clients" / str(number)),
                    SEALPOST_CA=str(self.dir / "tls/cert.pem"),
                    SEALPOST_PASSPHRASE_FILE=str(self.dir / "empty"))
         (self.dir / "clients" / str(number)).mkdir(parents=True, exist_ok=True)
-        return run(BUILD / "sealpost", *command, env=env)
+        return run(BUILD / "sealpost", *command, env=env, **more)
