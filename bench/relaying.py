@@ -133,7 +133,8 @@ class Postfix(Server):
 
 
 class RelayingSealpost(Sealpost):
-    """Its users' clients fill the queue while the sink is down; each mail has failed once by then."""
+    """Its users' clients fill the queue while the sink is down: after the first failures the store leaves
+    the destination alone."""
 
     def __init__(self, directory, sink, slots):
         super().__init__(directory, 4, slots)
@@ -154,9 +155,7 @@ class RelayingSealpost(Sealpost):
 
         with concurrent.futures.ThreadPoolExecutor(self.users) as pool:
             list(pool.map(send_all, range(self.users)))
-        end = time.monotonic() + 60
-        while any(row["attempts"] == "0" for row in self.queue()) and time.monotonic() < end:
-            time.sleep(0.2)
+        time.sleep(2)  # what is being tried fails
 
     def release(self):
         self.control("queue", "retry", "all")
