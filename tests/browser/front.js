@@ -4,9 +4,6 @@
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import https from 'node:https';
-import { readFileSync } from 'node:fs';
-import { join } from 'node:path';
-import { BUILD } from './tree.js';
 
 export async function startFront(tree) {
     const front = {
@@ -16,9 +13,9 @@ export async function startFront(tree) {
         answer: null,     // (path, request, response) => true: a test answers this one by itself
     };
     const agent = new https.Agent({ keepAlive: true });
-    const pass = (request, response) => {
+    const pass = (request, response, path = request.url) => {
         const onward = https.request({
-            host: '127.0.0.1', port: tree.port, method: request.method, path: request.url, headers: request.headers, agent,
+            host: '127.0.0.1', port: tree.port, method: request.method, path, headers: request.headers, agent,
             rejectUnauthorized: false,
         }, (answer) => {
             response.writeHead(answer.statusCode, answer.headers);
@@ -27,13 +24,9 @@ export async function startFront(tree) {
         onward.on('error', () => response.destroy());
         onward.end();
     };
-    // What the tree does not know has the 404 page's headers there, which are the page's own.
-    const page = (request, response) => https.get({ host: '127.0.0.1', port: tree.port, path: request.url, agent, rejectUnauthorized: false },
-        (answer) => {
-            answer.resume();
-            const { 'content-length': _, ...headers } = answer.headers;
-            response.writeHead(200, headers).end(readFileSync(join(BUILD, 'page', 'index.html')));
-        });
+    // The page is for links that are there: a made-up one has that of a real one, which is the same.
+    const { links: [real] } = tree.user('front').sendLink('Subject: x\n\nx\n', ['nobody@elsewhere.example']);
+    const realId = /\/m\/([\w-]{22})#/.exec(real)[1];
     const octets = (request, response, bytes, more = {}) => {
         const from = /^bytes=(\d+)-$/.exec(request.headers.range ?? '');
         const body = from ? bytes.subarray(Number(from[1])) : bytes;
@@ -47,7 +40,7 @@ export async function startFront(tree) {
         front.log.push(`${request.method} ${request.url}`);
         front.headers.push(request.headers);
         if (front.answer?.(request.url, request, response)) return;
-        if (front.mails.has(/^\/m\/([\w-]{22})(?![\w/-])/.exec(request.url)?.[1])) return page(request, response);
+        if (front.mails.has(/^\/m\/([\w-]{22})(?![\w/-])/.exec(request.url)?.[1])) return pass(request, response, request.url.replace(/^\/m\/[\w-]{22}/, `/m/${realId}`));
         const [, id, piece] = /^\/m\/([\w-]{22})\/(?:envelope|piece\/(\d+))$/.exec(request.url) ?? [];
         if (!id) return pass(request, response);
         const mail = front.mails.get(id);
