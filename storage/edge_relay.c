@@ -194,6 +194,12 @@ void lease_end_if_over(struct store_role *r, struct lease *l)
 
 /* --- frames --- */
 
+void relay_wake(struct store_role *r)
+{
+    const struct timeval now = {0};
+    event_add(r->due, &now);
+}
+
 static enum sp_err on_want(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
 {
     struct store_role *r = ctx;

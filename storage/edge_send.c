@@ -273,7 +273,7 @@ static void say(struct store_role *r, void *arg, enum sp_err err)
             schedule_all(r, said->no);
         if (said->links > 0)
             links_schedule(r);
-        relay_dispatch(r);
+        relay_wake(r);
     } else {
         if (said->peer == r->web)
             answer(said->peer, SW_SEND_REPLY, said->frame, err);

@@ -258,6 +258,8 @@ void link_ended(struct store_role *r, const uint8_t id[ID_SIZE], const char *why
 extern const struct ipc_rules relay_rules;
 /* Fills the schedule from disk. */
 enum sp_err relay_begin(struct store_role *r);
+/* The same in the next turn of the loop: for those who are called in the middle of a flush. */
+void relay_wake(struct store_role *r);
 /* Hands out what is due and wanted. */
 void relay_dispatch(struct store_role *r);
 /* A delivery's channel has ended, or its process: what it left undone is scheduled anew. */
