@@ -255,7 +255,8 @@ enum sp_err store_job_result(struct store *s, struct store_job *job, const struc
                              size_t n, uint64_t now_ms, size_t *left)
 {
     *left = 0;
-    enum sp_err err = group_take(s, (n + 2) * s->page);
+    /* Out of the reserve, if it must be: what was sent must not be sent again for want of room. */
+    enum sp_err err = group_open(s);
     for (size_t i = 0; err == SP_OK && i < n; i++)
         if (!may_say(s, job, o, i))
             err = SP_ERR_STATE;
