@@ -141,6 +141,7 @@ def test_no_delivery_gets_anothers(keeper):
 def test_a_lease_ends_with_its_delivery(keeper):
     mail, _, _ = keeper.queued(1)
     first = keeper.delivery(1, 1)
+    assert isinstance(opened(first, mail), bytes)  # once, and to nobody else afterwards
     send(keeper.relay, RP_DELIVERY_GONE, struct.pack(">I", 1))
     assert ended(first)
     again = opened(keeper.delivery(2, 1), mail)
