@@ -354,7 +354,7 @@ void secrets_settle(struct store_role *r)
     (void)r;
 }
 
-void relay_dispatch(struct store_role *r)
+void relay_wake(struct store_role *r)
 {
     (void)r;
 }
