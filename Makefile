@@ -42,7 +42,7 @@ CLIENT   := $(wildcard client/*.c)
 
 SEALPOSTD   := daemon/main.c $(DAEMON) $(SANDBOX) $(ENVELOPE)
 SEALPOSTCTL := $(CONTROL) daemon/ipc.c daemon/config.c daemon/config_keys.c daemon/domain.c daemon/selfsigned.c daemon/audit/log.c \
-               daemon/keeper/dkimkey.c $(SANDBOX) $(ENVELOPE)
+               daemon/keeper/dkimkey.c daemon/pem.c $(SANDBOX) $(ENVELOPE)
 SEALPOST    := $(CLIENT) $(ENVELOPE) sandbox/lockmem.c
 UNIT        := $(wildcard tests/unit/test_*.c)
 FUZZ        := $(wildcard fuzz/fuzz_*.c)

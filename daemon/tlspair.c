@@ -2,20 +2,11 @@
  * as a renewal under way leaves it, would end all TLS. The files are the operator's. */
 #include "daemon/tlspair.h"
 #include "daemon/aside.h"
+#include "daemon/pem.h"
 
 #include <limits.h>
-#include <openssl/evp.h>
 #include <openssl/pem.h>
 #include <openssl/x509.h>
-
-static int no_passphrase(char *buf, int size, int writing, void *ctx)
-{
-    (void)buf;
-    (void)size;
-    (void)writing;
-    (void)ctx;
-    return -1;
-}
 
 struct pair {
     const char *cert, *key;
@@ -25,16 +16,14 @@ struct pair {
 static enum sp_err check(void *ctx)
 {
     const struct pair *p = ctx;
-    if (p->cert_len > INT_MAX || p->key_len > INT_MAX)
+    EVP_PKEY *secret;
+    if (p->cert_len > INT_MAX)
         return SP_ERR_FORMAT;
-    BIO *cert_bio = BIO_new_mem_buf(p->cert, (int)p->cert_len),
-        *key_bio = BIO_new_mem_buf(p->key, (int)p->key_len);
-    X509 *leaf = cert_bio != NULL ? PEM_read_bio_X509(cert_bio, NULL, NULL, NULL) : NULL;
-    EVP_PKEY *secret =
-        key_bio != NULL ? PEM_read_bio_PrivateKey(key_bio, NULL, no_passphrase, NULL) : NULL;
+    BIO *bio = BIO_new_mem_buf(p->cert, (int)p->cert_len);
+    X509 *leaf = bio != NULL ? PEM_read_bio_X509(bio, NULL, NULL, NULL) : NULL;
     if (leaf == NULL)
         return SP_ERR_FORMAT;
-    if (secret == NULL)
+    if (pem_private_key(p->key, p->key_len, &secret) != SP_OK)
         return SP_ERR_NO_KEY;
     return X509_check_private_key(leaf, secret) == 1 ? SP_OK : SP_ERR_AUTH;
 }

@@ -12,6 +12,7 @@
 #include "daemon/keeper/leases.c"
 #include "daemon/keeper/relaykeys.c"
 #include "daemon/keeper/credentials.c"
+#include "daemon/pem.c"
 #include "daemon/keeper/dkimkey.c"
 #define load vault_load
 #include "daemon/keeper/vault.c"

@@ -1,6 +1,7 @@
 /* DKIM keys at work. The file is the operator's; the hash comes from a delivery, which may have
  * been taken over and may then sign what it likes, once a key. */
 #include "daemon/keeper/dkimkey.h"
+#include "daemon/pem.h"
 
 #include <limits.h>
 #include <openssl/err.h>
@@ -23,16 +24,6 @@ struct dkimkey {
     enum dkimkey_algorithm algorithm;
 };
 
-/* There is nobody to ask for a passphrase. */
-static int no_passphrase(char *buf, int size, int writing, void *ctx)
-{
-    (void)buf;
-    (void)size;
-    (void)writing;
-    (void)ctx;
-    return -1;
-}
-
 static enum sp_err classify(struct dkimkey *key)
 {
     int bits = EVP_PKEY_get_bits(key->key);
@@ -46,17 +37,13 @@ static enum sp_err classify(struct dkimkey *key)
 
 enum sp_err dkimkey_load(const char *pem, size_t len, struct dkimkey **out)
 {
-    enum sp_err err = SP_ERR_MEMORY;
     *out = NULL;
     struct dkimkey *key = calloc(1, sizeof(*key));
-    BIO *bio = len <= INT_MAX ? BIO_new_mem_buf(pem, (int)len) : NULL;
-    if (key == NULL || bio == NULL)
-        goto out;
-    key->key = PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, NULL);
-    err = key->key == NULL ? SP_ERR_FORMAT : classify(key);
-out:
-    BIO_free(bio);
-    ERR_clear_error();
+    if (key == NULL)
+        return SP_ERR_MEMORY;
+    enum sp_err err = pem_private_key(pem, len, &key->key);
+    if (err == SP_OK)
+        err = classify(key);
     if (err == SP_OK)
         *out = key;
     else

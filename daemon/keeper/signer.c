@@ -1,10 +1,10 @@
 /* The TLS private key at work. The key comes from the supervisor, who is trusted; what is signed
  * has been checked by signable.c. */
 #include "daemon/keeper/signer.h"
+#include "daemon/pem.h"
 
 #include <openssl/err.h>
 #include <openssl/evp.h>
-#include <openssl/pem.h>
 #include <openssl/rsa.h>
 #include <stdbool.h>
 #include <stdlib.h>
@@ -32,31 +32,15 @@ static bool classify(EVP_PKEY *key, enum signable_key *kind)
     return *kind == SIGNABLE_P384 || strcmp(group, "prime256v1") == 0;
 }
 
-/* There is nobody to ask for a passphrase. */
-static int no_passphrase(char *buf, int size, int writing, void *ctx)
-{
-    (void)buf;
-    (void)size;
-    (void)writing;
-    (void)ctx;
-    return -1;
-}
-
 enum sp_err signer_load(const char *pem, size_t len, struct signer **out)
 {
-    enum sp_err err = SP_ERR_MEMORY;
     *out = NULL;
     struct signer *signer = calloc(1, sizeof(*signer));
-    BIO *bio = len <= INT32_MAX ? BIO_new_mem_buf(pem, (int)len) : NULL;
-    if (signer == NULL || bio == NULL)
-        goto out;
-    signer->key = PEM_read_bio_PrivateKey(bio, NULL, no_passphrase, NULL);
-    err = signer->key == NULL                     ? SP_ERR_FORMAT
-          : !classify(signer->key, &signer->kind) ? SP_ERR_DENIED
-                                                  : SP_OK;
-out:
-    BIO_free(bio);
-    ERR_clear_error();
+    if (signer == NULL)
+        return SP_ERR_MEMORY;
+    enum sp_err err = pem_private_key(pem, len, &signer->key);
+    if (err == SP_OK && !classify(signer->key, &signer->kind))
+        err = SP_ERR_DENIED;
     if (err == SP_OK)
         *out = signer;
     else

@@ -82,21 +82,6 @@ static void put_subject(struct notice *n, const struct delivery *d)
         put_words(n, subject);
 }
 
-/* As it stands in a header field; empty if it cannot. */
-static void write_address(const char *address, char out[ADDRESS_MAX_TEXT])
-{
-    const char *at = strrchr(address, '@');
-    struct address a = {0};
-    out[0] = '\0';
-    if (at == NULL || (size_t)(at - address) > ADDRESS_MAX_LOCAL ||
-        strlen(at + 1) > ADDRESS_MAX_DOMAIN)
-        return;
-    memcpy(a.local, address, (size_t)(at - address));
-    memcpy(a.domain, at + 1, strlen(at + 1));
-    if (address_write(&a, out, ADDRESS_MAX_TEXT) != SP_OK)
-        out[0] = '\0';
-}
-
 static void put_part(struct notice *n, const struct delivery *d, bool html,
                      const char *const value[TEMPLATE_VALUES], const char *boundary)
 {
@@ -121,8 +106,8 @@ static void compose(struct notice *n, const struct delivery *d)
         [TEMPLATE_EXPIRES] = until,          [TEMPLATE_HOST] = d->config->hostname,
         [TEMPLATE_URL] = d->config->web_url,
     };
-    write_address(d->job.from, from);
-    write_address(d->job.to[0], to);
+    address_write_text(d->job.from, from);
+    address_write_text(d->job.to[0], to);
     date_mail(d->job.queued_ms / 1000, date, sizeof(date));
     date_mail(d->job.expires_ms / 1000, until, sizeof(until));
     randombytes_buf(random, sizeof(random));

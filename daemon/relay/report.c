@@ -74,21 +74,6 @@ static void put(struct report *r, const char *format, ...)
 
 /* --- text --- */
 
-/* As it stands in a header field: the local part quoted where it must be. */
-static void write_address(const char *address, char out[ADDRESS_MAX_TEXT])
-{
-    const char *at = strrchr(address, '@');
-    struct address a = {0};
-    out[0] = '\0';
-    if (at == NULL || (size_t)(at - address) > ADDRESS_MAX_LOCAL ||
-        strlen(at + 1) > ADDRESS_MAX_DOMAIN)
-        return;
-    memcpy(a.local, address, (size_t)(at - address));
-    memcpy(a.domain, at + 1, strlen(at + 1));
-    if (address_write(&a, out, ADDRESS_MAX_TEXT) != SP_OK)
-        out[0] = '\0';
-}
-
 static const char *host_of(const struct report *r, const struct delivery_recipient *to)
 {
     return to->host < r->d->route.n ? r->d->route.host[to->host].name : NULL;
@@ -107,7 +92,7 @@ static void put_header(struct report *r)
     uint8_t random[16];
     randombytes_buf(random, sizeof(random));
     sodium_bin2hex(id, sizeof(id), random, sizeof(random));
-    write_address(d->job.from, to);
+    address_write_text(d->job.from, to);
     date_mail(date_now_ms() / 1000, date, sizeof(date));
     put(r, "Return-Path: <>\r\nDate: %s\r\nFrom: Mail Delivery System <MAILER-DAEMON@%s>\r\n", date,
         domain);
@@ -154,7 +139,7 @@ static void put_recipient(struct report *r, const char *address,
 {
     const char *host = host_of(r, to);
     char text[ADDRESS_MAX_TEXT];
-    write_address(address, text);
+    address_write_text(address, text);
     put(r, "\r\nFinal-Recipient: %s; %s\r\nAction: failed\r\nStatus: %s\r\n",
         delivery_is_ascii(address) ? "rfc822" : "utf-8", text, to->verdict.enhanced);
     if (host != NULL)

@@ -264,6 +264,19 @@ enum sp_err address_write(const struct address *a, char *out, size_t cap)
     return SP_OK;
 }
 
+void address_write_text(const char *plain, char out[ADDRESS_MAX_TEXT])
+{
+    const char *at = strrchr(plain, '@');
+    struct address a = {0};
+    out[0] = '\0';
+    if (at == NULL || (size_t)(at - plain) > ADDRESS_MAX_LOCAL ||
+        strlen(at + 1) > ADDRESS_MAX_DOMAIN)
+        return;
+    memcpy(a.local, plain, (size_t)(at - plain));
+    memcpy(a.domain, at + 1, strlen(at + 1));
+    address_write(&a, out, ADDRESS_MAX_TEXT);
+}
+
 /* esmtp-value (RFC 5321 4.1.2, RFC 6531 3.3). */
 static bool is_value(char c)
 {

@@ -47,6 +47,10 @@ enum sp_err address_parse(const char *text, unsigned allow, struct address *out,
  * does not fit into cap bytes (ADDRESS_MAX_TEXT always do). For Received: and Return-Path:. */
 enum sp_err address_write(const struct address *a, char *out, size_t cap);
 
+/* The same for an address kept plainly ("local@domain", its local part unquoted); "" if it cannot
+ * be written. For header fields. */
+void address_write_text(const char *plain, char out[ADDRESS_MAX_TEXT]);
+
 #define ADDRESS_MAX_KEY 32u
 
 struct address_param {
