@@ -4,6 +4,7 @@
 #include "daemon/supervisor.h"
 #include "daemon/audit/events.h"
 #include "daemon/messages.h"
+#include "daemon/web/page.h"
 #include "sandbox/lockmem.h"
 #include "sandbox/sandbox.h"
 
@@ -478,7 +479,7 @@ int supervisor_main(const char *config_path, struct config *config, bool user_mo
         return 1;
     }
     audit_report(AUDIT_START, SEALPOST_VERSION, config->hostname, lockmem_name(s->lock_kind),
-                 s->slots);
+                 s->slots, page_sha256, page_files_sha256);
     while (s->stage < N_STAGES && s->status == 0)
         if (event_base_loop(s->base, EVLOOP_ONCE) != 0)
             break;

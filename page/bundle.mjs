@@ -1,6 +1,8 @@
 // Makes of page/ what the web role serves: build/page/ (to look at and to compare with a server), and the
 // same as C arrays. Every file but vendor.js is served as it stands in the tree. They lie under a name that
-// is a hash of all of them, so that they may be cached for ever and refer to each other by plain names.
+// is a hash of all of them, so that they may be cached for ever and refer to each other by plain names; the
+// documents name the SHA-256 of every script and style. Nothing but the tree and what the lock file pins
+// goes into it: the same bytes wherever, whenever and by whomever it is built (tests/browser/build.test.js).
 //   node page/bundle.mjs BUILD
 import { createHash } from 'node:crypto';
 import { mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
@@ -20,23 +22,29 @@ const { strings } = await import('./strings.js');
 
 const TYPES = { js: 'text/javascript; charset=utf-8', css: 'text/css; charset=utf-8', html: 'text/html; charset=utf-8',
     svg: 'image/svg+xml' };
-const AS_THEY_ARE = ['view.js', 'sealed.js', 'strings.js', 'server.js', 'mail.js', 'save.js', 'style.css', 'icon.svg', 'frame.html'];
+const AS_THEY_ARE = ['frame.html', 'icon.svg', 'mail.js', 'save.js', 'sealed.js', 'server.js', 'strings.js', 'style.css', 'view.js'];
 const sha256 = (bytes) => createHash('sha256').update(bytes).digest('hex');
+const sri = (bytes) => `sha256-${createHash('sha256').update(bytes).digest('base64')}`; // W3C Subresource Integrity
 
 const bundled = esbuild.buildSync({
     entryPoints: [join(page, 'vendor.js')], bundle: true, format: 'esm', target: 'es2022', charset: 'utf8', nodePaths: [modules],
     minifyWhitespace: true, minifySyntax: true, legalComments: 'inline', write: false, absWorkingDir: page,
 }).outputFiles[0].contents;
 
-const assets = new Map(AS_THEY_ARE.map((name) => [name, readFileSync(join(page, name))]));
-assets.set('vendor.js', Buffer.from(bundled));
-const name = sha256(Array.from(assets, ([n, bytes]) => `${sha256(bytes)} ${n}\n`).join('')).slice(0, 20);
+const assets = new Map([...AS_THEY_ARE, 'vendor.js'].sort()
+    .map((file) => [file, file === 'vendor.js' ? Buffer.from(bundled) : readFileSync(join(page, file))]));
+const filesSum = sha256(Array.from(assets, ([file, bytes]) => `${sha256(bytes)}  ${file}\n`).join('')); // sha256sum * | sha256sum
+const name = filesSum.slice(0, 20), base = `/page/${name}`;
 
-const gone = Object.entries(strings).map(([language, s], i) =>
-    `<section lang="${language}">\n${i ? `<h2>${s.gone}</h2>` : `<h1>${s.gone}</h1>`}\n<p>${s.goneText}</p>\n</section>`);
+// What a script imports is fetched by its plain name: an import map says which bytes that has to be.
+const imports = JSON.stringify({ integrity: Object.fromEntries(Array.from(assets).filter(([file]) => file.endsWith('.js'))
+    .map(([file, bytes]) => [`${base}/${file}`, sri(bytes)])) });
+const inEveryLanguage = (title, text) => Object.entries(strings).map(([language, s], i) =>
+    `<section lang="${language}">\n${i ? `<h2>${s[title]}</h2>` : `<h1>${s[title]}</h1>`}\n<p>${s[text]}</p>\n</section>`).join('\n');
 const document = (file) => Buffer.from(readFileSync(join(page, file), 'utf8')
-    .replaceAll('@BASE@', `/page/${name}`).replace('@GONE@', gone.join('\n')));
-const documents = new Map([['index.html', document('index.html')], ['gone.html', document('gone.html')]]);
+    .replaceAll('@BASE@', base).replace('@IMPORTS@', imports).replace(/@sum:([\w.]+)@/g, (_, asset) => sri(assets.get(asset)))
+    .replace('@GONE@', inEveryLanguage('gone', 'goneText')).replace('@BUSY@', inEveryLanguage('busyPage', 'busyPageText')));
+const documents = new Map(['index.html', 'gone.html', 'busy.html'].map((file) => [file, document(file)]));
 
 rmSync(join(build, 'page'), { recursive: true, force: true });
 mkdirSync(join(build, 'page'), { recursive: true });
@@ -56,8 +64,11 @@ writeFileSync(join(build, 'gen', 'page_assets.c'), [
     '/* Made by page/bundle.mjs. */', '#include "daemon/web/page.h"', '',
     ...all.map(([file, bytes]) => array(file, bytes)),
     `const char page_build[] = "${name}";`,
+    `const char page_sha256[] = "${sha256(documents.get('index.html'))}";`,
+    `const char page_files_sha256[] = "${filesSum}";`,
+    `const char page_imports[] = "${sri(imports)}";`,
     `const struct page_asset page_assets[] = {\n${[...assets].map(([f, b]) => row(f, b)).join(',\n')},\n{0}};`,
-    `const struct page_asset page_document = ${row('index.html', documents.get('index.html'))};`,
-    `const struct page_asset page_gone = ${row('gone.html', documents.get('gone.html'))};`, '',
+    ...Object.entries({ page_document: 'index.html', page_gone: 'gone.html', page_busy: 'busy.html' })
+        .map(([variable, file]) => `const struct page_asset ${variable} = ${row(file, documents.get(file))};`), '',
 ].join('\n'));
-console.log(`page ${name}: ${all.length} files, ${all.reduce((n, [, b]) => n + b.length, 0)} bytes`);
+console.log(`page ${sha256(documents.get('index.html'))}, files ${filesSum}: ${all.reduce((n, [, b]) => n + b.length, 0)} bytes`);

@@ -25,7 +25,7 @@ compare "${link#"$url"}" index.html
 compare /m/none gone.html
 for file in "$from"/*; do
     case ${file##*/} in
-    NAME | index.html | gone.html) ;;
+    NAME | index.html | gone.html | busy.html) ;;
     *) compare "/page/$name/${file##*/}" "${file##*/}" ;;
     esac
 done

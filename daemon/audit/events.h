@@ -10,7 +10,7 @@
 #define AUDIT_BIT(r) (1u << (r))
 #define AUDIT_EVENTS(E)                                                                            \
     E(AUDIT_START, "start", AUDIT_BIT(ROLE_SUPERVISOR),                                            \
-      "version:s hostname:s memory_lock:s slots:s")                                                \
+      "version:s hostname:s memory_lock:s slots:s page_sha256:s page_files_sha256:s")              \
     E(AUDIT_STOP, "stop", AUDIT_BIT(ROLE_SUPERVISOR), "why:s")                                     \
     E(AUDIT_CONFIG, "config", AUDIT_BIT(ROLE_SUPERVISOR), "file:s sha256:s")                       \
     E(AUDIT_ROLE_CRASHED, "role.crashed", AUDIT_BIT(ROLE_SUPERVISOR), "role:s why:s")              \

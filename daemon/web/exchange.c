@@ -85,13 +85,18 @@ void exchange_answer(struct exchange *x, int code, const char *type, struct evbu
         evbuffer_free(body);
 }
 
-static void refuse(struct evhttp_request *req, const struct outcome *o, const char *scheme)
+static void add_advice(struct evhttp_request *req, int code, const char *scheme)
 {
     struct evkeyvalq *headers = evhttp_request_get_output_headers(req);
-    if (o->code == 401) /* RFC 9110 15.5.2 */
+    if (code == 401) /* RFC 9110 15.5.2 */
         evhttp_add_header(headers, "WWW-Authenticate", scheme);
-    if (o->code == 503 || o->code == 429)
+    if (code == 503 || code == 429)
         evhttp_add_header(headers, "Retry-After", "2");
+}
+
+static void refuse(struct evhttp_request *req, const struct outcome *o, const char *scheme)
+{
+    add_advice(req, o->code, scheme);
     conn_answer_error(req, o->code, o->text);
 }
 
@@ -103,12 +108,14 @@ void exchange_fail(struct exchange *x, enum sp_err err)
         x->ungated && err == SP_ERR_AUTH ? &no_gate : outcome_of(x->route, err);
     if (o->code == 503)
         x->web->n_busy++;
-    if (x->streaming)
+    if (x->streaming) {
         conn_drop(x->conn); /* half an answer is out: what is missing must be seen */
-    else if (o->text == NULL)
-        page_answer(x, false);
-    else
+    } else if (o->text == NULL) {
+        add_advice(x->req, o->code, scheme);
+        page_answer(x, o->code);
+    } else {
         refuse(exchange_end(x), o, scheme);
+    }
 }
 
 /* --- the beginning --- */
@@ -210,15 +217,10 @@ static void start(struct exchange *x)
     ask_wipe(&frame);
     if (err == SP_OK)
         return;
-    /* The route's words are for the store's replies. */
-    if (err == SP_ERR_FORMAT) {
+    if (err == SP_ERR_FORMAT)
         conn_answer_error(exchange_end(x), 400, "malformed request");
-    } else if (made) {
-        x->web->n_busy++;
-        refuse(exchange_end(x), find_outcome(common, SP_ERR_NO_SPACE), AUTH_SESSION);
-    } else {
-        exchange_fail(x, err);
-    }
+    else /* the route's SP_ERR_NO_SPACE is the store's; too many questions to it are MEMORY */
+        exchange_fail(x, made ? SP_ERR_MEMORY : err);
 }
 
 static struct exchange *exchange_new(struct conn *conn, struct evhttp_request *req)

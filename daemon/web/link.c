@@ -54,7 +54,7 @@ enum sp_err start_link_none(struct exchange *x, struct wire_in *body, struct wir
 {
     (void)body, (void)frame;
     wipe_target(x);
-    page_answer(x, false);
+    page_answer(x, 404);
     return SP_OK;
 }
 
@@ -62,7 +62,7 @@ enum sp_err finish_link_page(struct exchange *x, struct wire_in *reply)
 {
     if (!wire_in_done(reply))
         return SP_ERR_FORMAT;
-    page_answer(x, true);
+    page_answer(x, 200);
     return SP_OK;
 }
 

@@ -6,19 +6,22 @@
 #include "daemon/web/web.h"
 
 #include <event2/buffer.h>
+#include <stdio.h>
 #include <string.h>
 
 struct header {
     const char *name, *value;
 };
 
-/* The page itself: its own files and its own server, nothing else; no markup into the document by
- * script (Trusted Types), no form, no base, no frame around it. */
+/* The page itself: its own files and its own server, nothing else; of inline scripts the import map
+ * alone, which runs nothing; no markup into the document by script (Trusted Types), no form, no
+ * base, no frame around it. %s: page_imports. */
+static const char policy[] =
+    "default-src 'none'; script-src 'self' '%s'; style-src 'self'; img-src 'self'; "
+    "connect-src 'self'; frame-src 'self'; form-action 'none'; base-uri 'none'; "
+    "frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'";
+
 static const struct header document_headers[] = {
-    {"Content-Security-Policy",
-     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-     "frame-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'; "
-     "require-trusted-types-for 'script'; trusted-types 'none'"},
     {"Permissions-Policy",
      "accelerometer=(), autoplay=(), camera=(), clipboard-read=(), display-capture=(), "
      "encrypted-media=(), fullscreen=(), geolocation=(), gyroscope=(), hid=(), "
@@ -64,16 +67,22 @@ static void answer(struct exchange *x, int code, const struct page_asset *asset)
     if (body == NULL || evbuffer_add_reference(body, asset->bytes, asset->len, NULL, NULL) != 0) {
         if (body != NULL)
             evbuffer_free(body);
-        exchange_fail(x, SP_ERR_MEMORY);
+        conn_answer_error(exchange_end(x), 503, "busy, try again"); /* as long as there is room */
         return;
     }
     exchange_answer(x, code, asset->type, body);
 }
 
-void page_answer(struct exchange *x, bool there)
+void page_answer(struct exchange *x, int code)
 {
+    const struct page_asset *page = code == 200   ? &page_document
+                                    : code == 404 ? &page_gone
+                                                  : &page_busy;
+    char csp[sizeof(policy) + 64];
+    snprintf(csp, sizeof(csp), policy, page_imports);
     add_headers(x, document_headers);
-    answer(x, there ? 200 : 404, there ? &page_document : &page_gone);
+    evhttp_add_header(evhttp_request_get_output_headers(x->req), "Content-Security-Policy", csp);
+    answer(x, code, page);
 }
 
 enum sp_err start_asset(struct exchange *x, struct wire_in *body, struct wire_out *frame)

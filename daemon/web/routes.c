@@ -30,10 +30,10 @@ static const struct outcome chain_add[] = {
     {0, 0, NULL},
 };
 
-/* Expired, revoked and unknown are not told apart. */
+/* For people, thus in HTML (text NULL). Expired, revoked and unknown are not told apart. */
 static const struct outcome link_page[] = {
-    {SP_ERR_NOT_FOUND, 404, NULL},
-    {0, 0, NULL},
+    {SP_ERR_NOT_FOUND, 404, NULL}, {SP_ERR_NO_SPACE, 503, NULL}, {SP_ERR_MEMORY, 503, NULL},
+    {SP_ERR_PEER, 503, NULL},      {SP_ERR_SYSTEM, 500, NULL},   {0, 0, NULL},
 };
 
 static const struct outcome link_gate[] = {

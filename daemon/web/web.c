@@ -5,6 +5,7 @@
 
 #include "daemon/tls.h"
 #include "daemon/web/metrics.h"
+#include "daemon/web/page.h"
 
 #include <event2/listener.h>
 #include <fcntl.h>
@@ -206,6 +207,10 @@ static void status(struct role *role, struct wire_out *pairs)
     role_status_number(pairs, "web.connections_max", web->max_conns);
     role_status_number(pairs, "web.requests", web->n_requests);
     role_status_number(pairs, "web.requests_busy", web->n_busy);
+    wire_put_str(pairs, "web.page_sha256");
+    wire_put_str(pairs, page_sha256);
+    wire_put_str(pairs, "web.page_files_sha256");
+    wire_put_str(pairs, page_files_sha256);
 }
 
 const struct role_ops web_role = {

@@ -90,8 +90,8 @@ struct web {
     uint64_t n_requests, n_busy; /* for status: all; turned away with 503 */
 };
 
-/* What a status of the store becomes. text NULL: the 404 page (page.h). A list ends in one whose
- * code is 0. */
+/* What a status of the store becomes. text NULL: a page for people (page.h). A list ends in one
+ * whose code is 0. */
 struct outcome {
     enum sp_err status;
     int code;

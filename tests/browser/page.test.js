@@ -36,7 +36,7 @@ test('what is served is what is in the tree', async () => {
     const page = await visit(anyPage());
     const name = readFileSync(join(BUILD, 'page', 'NAME'), 'utf8').trim();
     const sum = (bytes) => createHash('sha256').update(bytes).digest('hex');
-    for (const file of readdirSync(join(BUILD, 'page')).filter((f) => !['NAME', 'index.html', 'gone.html'].includes(f))) {
+    for (const file of readdirSync(join(BUILD, 'page')).filter((f) => !['NAME', 'index.html', 'gone.html', 'busy.html'].includes(f))) {
         const response = await page.request.get(`${world.front.url}/page/${name}/${file}`);
         assert.equal(response.status(), 200, file);
         const tree = file === 'vendor.js' ? join(BUILD, 'page', file) : join(PAGE, file);
@@ -52,6 +52,22 @@ test('compare.sh says so, and says when it is not', async () => {
     world.front.answer = (path, _, response) => path.endsWith('/sealed.js') && response.writeHead(200).end('another');
     assert.deepEqual(await compare(), [1, 1]);
     world.front.answer = null;
+});
+
+test('a script or style that is not the one the page names does not run', async () => {
+    const mail = deposit(plain());
+    for (const file of ['view.js', 'sealed.js', 'server.js', 'vendor.js', 'style.css']) {
+        world.front.answer = (path, _, response) => path.startsWith('/page/') && path.endsWith(`/${file}`)
+            && response.writeHead(200, { 'Content-Type': file.endsWith('.css') ? 'text/css' : 'text/javascript' })
+                .end(`${readFileSync(join(BUILD, 'page', file), 'utf8')}\n`); // one byte more
+        const page = await visit(mail.url, { script: () => {} }); // a context of its own: an empty cache
+        await page.waitForLoadState('networkidle');
+        world.front.answer = null;
+        assert.ok(page.trouble.some((words) => words.includes('integrity')), file);
+        assert.equal(await page.isVisible('#open'), file === 'style.css');
+        if (file !== 'style.css') assert.ok(await page.locator('#fallback').count());
+        await done(page);
+    }
 });
 
 test('nothing of the mail is fetched before Open is pressed, and not by a script', async () => {
@@ -173,7 +189,7 @@ test('headers of page, frame and 404', async () => {
     assert.equal(await unknown.text(), await gone.text()); // and for every one that is not there
     for (const response of [found, gone]) {
         const headers = response.headers();
-        assert.match(headers['content-security-policy'], /^default-src 'none'; script-src 'self'; .*trusted-types 'none'$/);
+        assert.match(headers['content-security-policy'], /^default-src 'none'; script-src 'self' 'sha256-[\w+/]{43}='; .*trusted-types 'none'$/);
         assert.ok(!/unsafe|data:|https?:|\*/.test(headers['content-security-policy']));
         assert.equal(headers['cache-control'], 'no-store');
         assert.equal(headers['referrer-policy'], 'no-referrer');

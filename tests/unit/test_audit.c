@@ -121,7 +121,7 @@ static void speak_as(int near[N_EDGES], unsigned who)
 static void some_events(int near[N_EDGES])
 {
     speak_as(near, ROLE_SUPERVISOR);
-    audit_emit(AUDIT_START, "1", "mx.\"test\"\\", "secretmem", "in-place (ext4)");
+    audit_emit(AUDIT_START, "1", "mx.\"test\"\\", "secretmem", "in-place (ext4)", "p", "f");
     usleep(20000); /* each role has its own way in: give the first line its place */
     speak_as(near, ROLE_SMTP);
     audit_emit(AUDIT_SESSION_OPEN, (uint64_t)1, "192.0.2.1", "smtp");
@@ -277,7 +277,8 @@ static void test_rendering(void **state)
     char *text = slurp(LOG, &len);
     assert_non_null(strstr(text, "\"event\":\"start\",\"version\":\"1\",\"hostname\":"
                                  "\"mx.\\\"test\\\"\\\\\",\"memory_lock\":\"secretmem\","
-                                 "\"slots\":\"in-place (ext4)\","
+                                 "\"slots\":\"in-place (ext4)\",\"page_sha256\":\"p\","
+                                 "\"page_files_sha256\":\"f\","
                                  "\"audit_key\":\""));
     assert_non_null(strstr(text, "\"event\":\"message.sealed\",\"id\":\"deadbeef0000"));
     assert_non_null(strstr(text, "\"session\":9007199254740991,\"recipients\":2,"));

@@ -353,7 +353,11 @@ static void test_busy(void **state)
         code = ask("GET " MISSING REST AUTH "\r\n");
     }
     assert_int_equal(code, 503);
-    assert_true(has("Retry-After: 2\r\n"));
+    assert_true(has("Retry-After: 2\r\n") && has("{\"error\""));
+    /* To a person, in words, on a page that runs no script. */
+    assert_int_equal(ask("GET /m/F6yeHQOA3mkJBaXRk3ft-g" REST "\r\n"), 503);
+    assert_true(has("Retry-After: 2\r\n") && has("Content-Type: text/html") && has("no-store"));
+    assert_true(has("<h1>This server is busy</h1>") && !has("<script"));
     assert_int_equal(ask("GET /healthz" REST "\r\n"), 200);
     for (size_t i = 0; i < 256; i++)
         hang_up(waiting[i]);

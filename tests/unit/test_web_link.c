@@ -9,6 +9,8 @@
 #define UNKNOWN  "/m/AAAAAAAAAAAAAAAAAAAAAA"
 #define FOREIGN  "/m/IiIiIiIiIiIiIiIiIiIiIg" /* its sender's address is UTF-8 */
 #define EXPIRING "/m/MzMzMzMzMzMzMzMzMzMzMw" /* while its piece is being fetched */
+#define FULL     "/m/RERERERERERERERERERERA" /* the store has no room for its visit */
+#define FAILING  "/m/VVVVVVVVVVVVVVVVVVVVVQ"
 #define SLOW     "/m/3d3d3d3d3d3d3d3d3d3d3Q"
 #define GATE     "Authorization: Sealpost-Gate AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE\r\n"
 #define WRONG    "Authorization: Sealpost-Gate AgICAgICAgICAgICAgICAgICAgICAgICAgICAgICAgI\r\n"
@@ -79,6 +81,8 @@ static enum sp_err judge(const struct question *q)
     bool gated = q->type == SW_LINK_ENVELOPE || q->type == SW_LINK_PIECE;
     if (q->id[0] == 0 || (q->id[0] == 0x33 && q->offset > 0) || q->piece > 1)
         return SP_ERR_NOT_FOUND;
+    if (q->id[0] == 0x44 || q->id[0] == 0x55)
+        return q->id[0] == 0x44 ? SP_ERR_NO_SPACE : SP_ERR_SYSTEM;
     return gated && memcmp(q->gate, good, sizeof(good)) != 0 ? SP_ERR_AUTH : SP_OK;
 }
 
@@ -349,6 +353,29 @@ static void test_piece(void **state)
     nothing_was_asked();
 }
 
+/* Whoever visits a link and cannot have its page is told so in words; a script gets JSON. */
+static void test_not_now(void **state)
+{
+    static const struct {
+        const char *path;
+        int code;
+    } cases[] = {{FULL, 503},           {FULL "%23secret", 503}, {FULL "?x=%23y", 503},
+                 {FAILING, 500},        {FULL "/envelope", 503}, {FAILING "/envelope", 500},
+                 {FULL "/piece/0", 503}};
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        bool page =
+            strstr(cases[i].path, "/envelope") == NULL && strstr(cases[i].path, "/piece") == NULL;
+        assert_int_equal(ask("GET %s" REST GATE "\r\n", cases[i].path), cases[i].code);
+        assert_int_equal(has("Retry-After: 2\r\n"), cases[i].code == 503);
+        assert_int_equal(has("<h1>This server is busy</h1>"), page);
+        assert_int_equal(has("text/html"), page);
+        assert_int_equal(has("\r\n\r\n{\"error\":"), !page);
+        assert_false(has("<script") || has("secret"));
+        asked->n = 0;
+    }
+}
+
 /* It ended half-way: what is missing can be seen. */
 static void test_expires_while_fetched(void **state)
 {
@@ -423,7 +450,7 @@ int main(void)
         cmocka_unit_test(test_exposed),   cmocka_unit_test(test_gate),
         cmocka_unit_test(test_envelope),  cmocka_unit_test(test_piece),
         cmocka_unit_test(test_vanish),    cmocka_unit_test(test_expires_while_fetched),
-        cmocka_unit_test(test_malformed),
+        cmocka_unit_test(test_malformed), cmocka_unit_test(test_not_now),
     };
     const struct CMUnitTest broken[] = {cmocka_unit_test(test_broken_store)};
     int failed = cmocka_run_group_tests(tests, begin, end);
