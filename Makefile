@@ -126,22 +126,26 @@ system: $(PROGRAMS) $(B)/test/sealpostd | $(B)/.deps-check
 
 # A harness includes the .c files it tests; its first line names the libraries.
 T ?= 60
+comma := ,
 FUZZFLAGS := -g -O1 -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all -std=c11 -D_GNU_SOURCE -I.
 $(B)/fuzz/%: fuzz/%.c | $(B)/.deps-fuzz
 	@mkdir -p $(@D)
 	$(call say,FUZZ)
 	$(Q)$(CLANG) $(FUZZFLAGS) -MMD -MP -MF $@.d -MT $@ -o $@ $< $(shell sed -n '1s|.*libs:\(.*\)\*/.*|\1|p' $<)
+# What fuzz/page.mjs asks: the appliance's decoders as a filter.
+$(B)/fuzz/judge: FUZZFLAGS := $(subst fuzzer$(comma),,$(FUZZFLAGS))
 FUZZERS := $(FUZZ:fuzz/%.c=$(B)/fuzz/%)
 # Found inputs go to build/fuzz/found; what crashes stops the run and is named.
-fuzz: $(FUZZERS)
+fuzz: $(FUZZERS) $(B)/fuzz/judge
 	@for f in $(FUZZERS); do n=$${f##*/fuzz_}; log=$(B)/fuzz/$$n.log; mkdir -p $(B)/fuzz/found/$$n; \
 	    echo "== $$n, $(T) s"; \
 	    $$f -max_total_time=$(T) -max_len=8192 -print_final_stats=1 -artifact_prefix=$(B)/fuzz/ \
 	        $(B)/fuzz/found/$$n fuzz/corpus/$$n >$$log 2>&1 || { tail -40 $$log; exit 1; }; \
 	    grep -E '^stat::(number|average)| DONE ' $$log; done
-seeds: $(FUZZERS)
+seeds: $(FUZZERS) $(B)/fuzz/judge
 	@for f in $(FUZZERS); do n=$${f##*/fuzz_}; $$f -runs=0 fuzz/corpus/$$n >$(B)/fuzz/$$n.log 2>&1 || \
 	    { cat $(B)/fuzz/$$n.log; exit 1; }; done; echo "seeds: $(words $(FUZZERS)) harnesses replayed"
+	@node fuzz/page.mjs $(B)/fuzz/judge fuzz/corpus 0
 
 lint: | $(B)/.deps-build
 	@sh tests/lint.sh
