@@ -1,4 +1,4 @@
-/* libs: envelope/box.c envelope/cake.c envelope/envelope.c envelope/keys.c envelope/manifest.c envelope/utf8.c envelope/wire.c -lcrypto -lsodium */
+/* libs: envelope/[a-z]*.c -lcrypto -lsodium */
 /* The appliance's decoders as a filter, for fuzz/page.mjs, which asks the page's decoders the same:
  * frames of kind (E envelope, B box, M manifest), length (u32, big-endian) and bytes on stdin, one
  * '1' (taken) or '0' (refused) for each on stdout. */
