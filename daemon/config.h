@@ -19,6 +19,7 @@ struct config_list {
     char *item[CONFIG_MAX_LIST];
 };
 
+enum config_yes { CONFIG_NO, CONFIG_YES };
 enum config_tls { TLS_MAY, TLS_REQUIRE };
 enum config_lock { LOCK_BEST, LOCK_SECRETMEM, LOCK_MLOCK };
 enum config_slots { SLOTS_IN_PLACE, SLOTS_ACCEPT_COW };
@@ -36,7 +37,8 @@ struct config {
     /* [smtp] */
     struct config_list smtp_listen, lmtp_listen;
     enum config_tls smtp_tls;
-    uint64_t max_message; /* bytes */
+    enum config_yes check_sender; /* ask the DNS whether its domain takes mail at all */
+    uint64_t max_message;         /* bytes */
     uint64_t max_recipients, max_sessions, max_sessions_per_client;
     uint64_t smtp_idle, smtp_deadline; /* seconds */
     uint64_t smtp_greet_delay;         /* seconds that a client must keep silent at first */

@@ -33,7 +33,7 @@ enum {
     CT_SESSION_DIED, /* u32 signal: a forked session died of it (test and status) */
 };
 
-/* smtp (parent) -> sealer, keeper */
+/* smtp (parent) -> sealer, keeper, resolver */
 enum {
     SP_SESSION = 0x0200, /* +fd: u32 session, b16 client address; the session's channel */
     SP_SESSION_GONE,     /* u32 session: its process is dead and reaped, its memory with it */
@@ -260,15 +260,20 @@ enum {
     KD_AUTH_REPLY, /* status (NOT_FOUND: there are none), b16 user, b16 password */
 };
 
-/* delivery <-> resolver. result: 0 found, 1 there is no such name, 2 the name has none of these,
- * 3 try later, 4 it does not validate (try later, and say so) */
+/* delivery, session <-> resolver. result: 0 found, 1 there is no such name, 2 the name has none of
+ * these, 3 try later, 4 it does not validate (try later, and say so) */
 enum {
     RD_MX = 0x0e00,       /* b16 domain (A-labels) */
     RD_ADDRESS,           /* b16 host */
+    RD_SENDER,            /* a session's only question. b16 domain (A-labels) */
     RD_MX_REPLY = 0x0e80, /* u8 result, u8 secure (validated), u16 n, n times: u16 preference, b16
                              host (empty: the null MX of RFC 7505) */
     RD_ADDRESS_REPLY,     /* u8 result, u8 secure, u16 n, n times: b16 address (4 or 16 bytes) */
+    RD_SENDER_REPLY,      /* u8: 1 it has a null MX (RFC 7505); 0 it has none, or nobody knows */
 };
+#define SENDER_QUESTIONS   100u /* of one session, one at a time: one more ends its channel */
+#define SENDER_SECONDS     3    /* then the resolver says 0 */
+#define SENDER_PATIENCE_MS 4000 /* then the session asks no more */
 
 /* sealpostctl <-> supervisor, store (control socket, SEQPACKET). The first frame says who is meant;
  * the supervisor hands the connection on and reads no more of it. */

@@ -24,12 +24,26 @@ const struct role_ops *const all_roles[ROLE_COUNT] = {
     [ROLE_RELAY] = &relay_role,   [ROLE_RESOLVER] = &resolver_role,
 };
 
+static bool checks_senders(const struct config *c)
+{
+    return c->check_sender == CONFIG_YES;
+}
+
+/* wanted: not NULL: whether a setting asks for it. */
 static const struct {
     enum role_id a, b;
+    bool (*wanted)(const struct config *c);
 } edges[] = {
-    {ROLE_SMTP, ROLE_SEALER},  {ROLE_SMTP, ROLE_KEEPER},    {ROLE_SEALER, ROLE_STORE},
-    {ROLE_WEB, ROLE_STORE},    {ROLE_WEB, ROLE_KEEPER},     {ROLE_RELAY, ROLE_STORE},
-    {ROLE_RELAY, ROLE_KEEPER}, {ROLE_RELAY, ROLE_RESOLVER}, {ROLE_STORE, ROLE_KEEPER},
+    {ROLE_SMTP, ROLE_SEALER, NULL},
+    {ROLE_SMTP, ROLE_KEEPER, NULL},
+    {ROLE_SMTP, ROLE_RESOLVER, checks_senders},
+    {ROLE_SEALER, ROLE_STORE, NULL},
+    {ROLE_WEB, ROLE_STORE, NULL},
+    {ROLE_WEB, ROLE_KEEPER, NULL},
+    {ROLE_RELAY, ROLE_STORE, NULL},
+    {ROLE_RELAY, ROLE_KEEPER, NULL},
+    {ROLE_RELAY, ROLE_RESOLVER, NULL},
+    {ROLE_STORE, ROLE_KEEPER, NULL},
 };
 
 /* Which descriptor of ours becomes which number of a role's. */
@@ -78,11 +92,13 @@ static enum sp_err connect_supervisor(struct fd_map *map, int fd_of_role, int *o
     return SP_OK;
 }
 
-static enum sp_err make_plan(struct plan *plan)
+static enum sp_err make_plan(const struct config *c, struct plan *plan)
 {
     enum sp_err err = SP_OK;
     for (size_t i = 0; err == SP_OK && i < sizeof(edges) / sizeof(edges[0]); i++)
-        err = connect_roles(plan, edges[i].a, ROLE_FD(edges[i].b), edges[i].b, ROLE_FD(edges[i].a));
+        if (edges[i].wanted == NULL || edges[i].wanted(c))
+            err = connect_roles(plan, edges[i].a, ROLE_FD(edges[i].b), edges[i].b,
+                                ROLE_FD(edges[i].a));
     for (int r = 0; err == SP_OK && r < ROLE_COUNT; r++) {
         err = connect_supervisor(&plan->map[r], FD_CONTROL, &plan->control[r]);
         if (err == SP_OK && r != ROLE_AUDIT)
@@ -201,7 +217,7 @@ static enum sp_err send_slice(struct supervisor *s, enum role_id r)
 enum sp_err wiring_start(struct supervisor *s, const struct ipc_rules *control_rules)
 {
     struct plan plan = {.audit = -1};
-    enum sp_err err = make_plan(&plan);
+    enum sp_err err = make_plan(s->config, &plan);
     if (err == SP_OK)
         add_resources(s, &plan);
     for (int r = 0; err == SP_OK && r < ROLE_COUNT; r++)

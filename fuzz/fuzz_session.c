@@ -73,6 +73,14 @@ static int fuzz_clock(clockid_t id, struct timespec *now)
     return 0;
 }
 
+/* The resolver's word: the first letter decides. */
+bool sender_has_null_mx(struct sender *s, const char *domain)
+{
+    (void)s;
+    insist(domain[0] != '\0' && domain[0] != '[');
+    return domain[0] == 'n';
+}
+
 /* --- the connection --- */
 
 void stream_set_deadline(struct stream *s, uint64_t seconds)

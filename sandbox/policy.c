@@ -77,7 +77,7 @@ static const struct policy rows[] = {
     {.name = "resolver",
      .what = "DNS, validated",
      .namespaces = CONNECTED,
-     .nofile = 4096,
+     .nofile = 8192,
      .fsize = 1 * MIB,
      .sets = {&calls_core, &calls_loop, &calls_dns}},
     /* Root still, to start a tree again: it parses nothing from the network. */

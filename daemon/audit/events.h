@@ -24,6 +24,8 @@
     E(AUDIT_SESSION_REFUSED, "session.refused", AUDIT_BIT(ROLE_SMTP), "client:s why:s left_out:u") \
     E(AUDIT_SESSION_CUT, "session.cut", AUDIT_BIT(ROLE_SMTP),                                      \
       "session:u client:s why:s left_out:u")                                                       \
+    E(AUDIT_SENDER_REFUSED, "sender.refused", AUDIT_BIT(ROLE_RESOLVER),                            \
+      "session:u domain:s why:s left_out:u")                                                       \
     E(AUDIT_SEALED, "message.sealed", AUDIT_BIT(ROLE_SEALER),                                      \
       "id:x session:u recipients:u bytes:u pieces:u window_bytes:u plaintext_us:u")                \
     E(AUDIT_REFUSED, "message.refused", AUDIT_BIT(ROLE_SEALER), "session:u why:s")                 \

@@ -1,9 +1,10 @@
-/* What deliveries have asked and not heard yet. A delivery may have been taken over: it gets few
- * questions at a time, and names are checked before they go out. Answers are the network's. */
+/* What deliveries and sessions have asked and not heard yet. Each may have been taken over: it gets
+ * few questions at a time, and names are checked before they go out. Answers are the network's. */
 #include "daemon/messages.h"
 #include "daemon/resolver/answers.h"
 #include "daemon/resolver/context.h"
 #include "daemon/resolver/resolver.h"
+#include "daemon/resolver/senders.h"
 
 #include <arpa/nameser.h>
 #include <event2/event.h>
@@ -28,13 +29,13 @@ struct lookup {
 
 struct question {
     LIST_ENTRY(question) next;
-    struct delivery *delivery; /* NULL: nobody waits for it any more, or it was answered */
-    uint32_t frame;            /* id of the request */
+    struct asker *asker; /* NULL: nobody waits for it any more, or it was answered */
+    uint32_t frame;      /* id of the request */
     enum question_kind kind;
     char name[ANSWERS_NAME + 1];
     struct event *deadline;
     unsigned under_way;            /* lookups, and whoever is in the middle of starting them */
-    struct lookup lookup[LOOKUPS]; /* IPv6 first; an MX question has the first alone */
+    struct lookup lookup[LOOKUPS]; /* IPv6 first; others have the first alone */
     struct answer_mx mx;
 };
 
@@ -46,7 +47,7 @@ static struct {
 
 static unsigned lookups_of(const struct question *q)
 {
-    return q->kind == QUESTION_MX ? 1 : LOOKUPS;
+    return q->kind == QUESTION_ADDRESS ? LOOKUPS : 1;
 }
 
 /* --- answers --- */
@@ -75,11 +76,27 @@ static void count(enum answer_result result, bool secure)
     all.counts.failed += result == ANSWER_LATER;
 }
 
-static enum sp_err reply_with(struct delivery *d, uint32_t id, enum question_kind kind,
+/* A session hears one bit, and no more of the answer. */
+static enum sp_err reply_to_session(struct asker *a, uint32_t id, const struct question *q)
+{
+    uint8_t buf[1];
+    struct wire_out out = wire_out(buf, sizeof(buf));
+    bool null = q != NULL && q->lookup[0].result == ANSWER_FOUND && q->mx.n == 1 &&
+                q->mx.at[0].host[0] == '\0';
+    wire_put_u8(&out, null);
+    if (null)
+        senders_refused(a, q->name);
+    return ipc_peer_send(a->channel, RD_SENDER_REPLY, id, &out, -1);
+}
+
+static enum sp_err reply_with(struct asker *d, uint32_t id, enum question_kind kind,
                               enum answer_result result, bool secure, const struct question *q)
 {
     static uint8_t buf[REPLY_MAX];
     struct wire_out out = wire_out(buf, sizeof(buf));
+    count(result, secure);
+    if (kind == QUESTION_SENDER)
+        return reply_to_session(d, id, q);
     wire_put_u8(&out, (uint8_t)result);
     wire_put_u8(&out, secure);
     if (result != ANSWER_FOUND)
@@ -88,7 +105,6 @@ static enum sp_err reply_with(struct delivery *d, uint32_t id, enum question_kin
         put_mx(&out, &q->mx);
     else
         put_addresses(&out, q);
-    count(result, secure);
     return ipc_peer_send(d->channel, kind == QUESTION_MX ? RD_MX_REPLY : RD_ADDRESS_REPLY, id, &out,
                          -1);
 }
@@ -107,8 +123,8 @@ static bool is_secure(const struct question *q, enum answer_result result)
 
 static void detach(struct question *q)
 {
-    q->delivery->n_questions--;
-    q->delivery = NULL;
+    q->asker->n_questions--;
+    q->asker = NULL;
     LIST_REMOVE(q, next);
 }
 
@@ -118,7 +134,7 @@ static void reply(struct question *q)
     enum answer_result result = q->lookup[0].result;
     if (lookups_of(q) == LOOKUPS)
         result = answers_join(result, q->lookup[1].result);
-    struct delivery *d = q->delivery;
+    struct asker *d = q->asker;
     detach(q);
     (void)reply_with(d, q->frame, q->kind, result, is_secure(q, result), q);
 }
@@ -127,9 +143,10 @@ static void release(struct question *q)
 {
     if (--q->under_way > 0)
         return;
-    if (q->delivery != NULL)
+    if (q->asker != NULL)
         reply(q);
     all.counts.waiting--;
+    all.counts.of_sessions -= q->kind == QUESTION_SENDER;
     event_free(q->deadline);
     free(q);
 }
@@ -139,7 +156,9 @@ static void on_deadline(evutil_socket_t fd, short what, void *arg)
     struct question *q = arg;
     (void)fd;
     (void)what;
-    if (q->delivery != NULL)
+    if (q->kind == QUESTION_SENDER)
+        all.counts.unheard++;
+    if (q->asker != NULL)
         reply(q);
 }
 
@@ -151,9 +170,11 @@ static void on_answer(void *arg, int rcode, void *packet, int len, int security,
     struct question *q = l->of;
     (void)why;
     (void)limited;
+    if (rcode == ns_r_noerror || rcode == ns_r_nxdomain)
+        all.counts.unheard = 0;
     if (security == CONTEXT_BOGUS)
         l->result = ANSWER_BOGUS;
-    else if (rcode == ns_r_noerror && packet != NULL && len > 0 && q->kind == QUESTION_MX)
+    else if (rcode == ns_r_noerror && packet != NULL && len > 0 && q->kind != QUESTION_ADDRESS)
         l->result = answers_read_mx(packet, (size_t)len, q->name, &q->mx);
     else if (rcode == ns_r_noerror && packet != NULL && len > 0)
         l->result = answers_read_addresses(packet, (size_t)len, q->name, l->type, &l->addresses);
@@ -165,11 +186,19 @@ static void on_answer(void *arg, int rcode, void *packet, int len, int security,
 
 /* --- questions --- */
 
-static struct question *question_new(struct delivery *d, enum question_kind kind, uint32_t frame,
+static bool has_room(enum question_kind kind)
+{
+    const struct question_counts *c = &all.counts;
+    uint64_t most = c->unheard < QUESTIONS_UNHEARD ? QUESTIONS_OF_SESSIONS : 1;
+    return c->waiting < QUESTIONS_MAX && (kind != QUESTION_SENDER || c->of_sessions < most);
+}
+
+static struct question *question_new(struct asker *d, enum question_kind kind, uint32_t frame,
                                      const uint8_t *name, size_t len)
 {
-    static const struct timeval patience = {.tv_sec = QUESTION_SECONDS};
-    struct question *q = all.counts.waiting < QUESTIONS_MAX ? calloc(1, sizeof(*q)) : NULL;
+    const struct timeval patience = {.tv_sec = kind == QUESTION_SENDER ? SENDER_SECONDS
+                                                                       : QUESTION_SECONDS};
+    struct question *q = has_room(kind) ? calloc(1, sizeof(*q)) : NULL;
     if (q == NULL)
         return NULL;
     q->deadline = event_new(all.base, -1, 0, on_deadline, q);
@@ -179,21 +208,24 @@ static struct question *question_new(struct delivery *d, enum question_kind kind
         free(q);
         return NULL;
     }
-    q->delivery = d;
+    q->asker = d;
     q->kind = kind;
     q->frame = frame;
     memcpy(q->name, name, len);
     LIST_INSERT_HEAD(&d->questions, q, next);
     d->n_questions++;
     all.counts.waiting++;
+    all.counts.of_sessions += kind == QUESTION_SENDER;
     return q;
 }
 
 /* What libunbound knows already it answers before ub_resolve_event() returns. */
 static void start(struct question *q)
 {
-    static const enum answer_type types[2][LOOKUPS] = {
-        [QUESTION_MX] = {ANSWER_MX}, [QUESTION_ADDRESS] = {ANSWER_AAAA, ANSWER_A}};
+    static const enum answer_type types[3][LOOKUPS] = {
+        [QUESTION_MX] = {ANSWER_MX},
+        [QUESTION_SENDER] = {ANSWER_MX},
+        [QUESTION_ADDRESS] = {ANSWER_AAAA, ANSWER_A}};
     q->under_way = 1;
     for (unsigned i = 0; i < lookups_of(q); i++) {
         struct lookup *l = &q->lookup[i];
@@ -209,13 +241,13 @@ static void start(struct question *q)
     release(q);
 }
 
-enum sp_err questions_ask(struct delivery *d, enum question_kind kind, struct ipc_frame *frame)
+enum sp_err questions_ask(struct asker *d, enum question_kind kind, struct ipc_frame *frame)
 {
     size_t len;
     const uint8_t *name = wire_get_b16(&frame->body, QUESTION_NAME_MAX, &len);
     if (!wire_in_done(&frame->body))
         return SP_ERR_FORMAT;
-    if (d->n_questions == QUESTIONS_EACH)
+    if (d->n_questions == d->at_once)
         return SP_ERR_LIMIT;
     all.counts.asked++;
     if (!answers_name_ok((const char *)name, len)) /* DNS can hold no such host */
@@ -227,7 +259,7 @@ enum sp_err questions_ask(struct delivery *d, enum question_kind kind, struct ip
     return SP_OK;
 }
 
-void questions_orphan(struct delivery *d)
+void questions_orphan(struct asker *d)
 {
     while (!LIST_EMPTY(&d->questions))
         detach(LIST_FIRST(&d->questions));

@@ -1,8 +1,9 @@
-/* Resolver: DNS for deliveries, validated. The supervisor is trusted; the relay and its deliveries
- * may have been taken over; every answer of the network is hostile. */
+/* Resolver: DNS for deliveries, validated. The supervisor is trusted; the relay, smtp and their
+ * children may have been taken over; every answer of the network is hostile. */
 #include "daemon/resolver/resolver.h"
 #include "daemon/messages.h"
 #include "daemon/resolver/context.h"
+#include "daemon/resolver/senders.h"
 
 #include <arpa/nameser.h>
 #include <errno.h>
@@ -24,14 +25,14 @@ static struct resolver {
     struct role *role;
     struct context context;
     struct ipc_peer *relay;
-    LIST_HEAD(, delivery) deliveries;
+    LIST_HEAD(, asker) deliveries;
     uint64_t n_deliveries;
     const char *validation; /* what is known of it, for status */
 } resolver;
 
 /* --- deliveries --- */
 
-static void forget(struct delivery *d)
+static void forget(struct asker *d)
 {
     LIST_REMOVE(d, next);
     resolver.n_deliveries--;
@@ -43,7 +44,7 @@ static void forget(struct delivery *d)
 /* A delivery has ended, or has done what it may not: its channel goes, nothing else. */
 static void on_delivery_gone(void *ctx, struct ipc_peer *peer, enum sp_err why)
 {
-    struct delivery *d = ctx;
+    struct asker *d = ctx;
     (void)peer;
     if (why != SP_ERR_PEER)
         role_log("delivery %u loses its channel: %s", d->id, sp_err_text(why));
@@ -68,9 +69,9 @@ static const struct ipc_rule delivery_rule[] = {
 };
 static const struct ipc_rules delivery_rules = {delivery_rule, 2, UINT64_MAX, on_delivery_gone};
 
-static struct delivery *find_delivery(uint32_t id)
+static struct asker *find_delivery(uint32_t id)
 {
-    struct delivery *d = LIST_FIRST(&resolver.deliveries);
+    struct asker *d = LIST_FIRST(&resolver.deliveries);
     while (d != NULL && d->id != id)
         d = LIST_NEXT(d, next);
     return d;
@@ -84,14 +85,14 @@ static enum sp_err on_delivery(void *ctx, struct ipc_peer *peer, struct ipc_fram
     (void)wire_get_u64(&frame->body); /* the lease: nothing to us */
     if (!wire_in_done(&frame->body) || find_delivery(id) != NULL)
         return SP_ERR_FORMAT;
-    struct delivery *d = NULL;
+    struct asker *d = NULL;
     if (resolver.n_deliveries < resolver.role->config->deliveries + DELIVERIES_SLACK)
         d = calloc(1, sizeof(*d));
     if (d == NULL) {
         role_log("delivery %u gets no channel: there are too many", id);
         return SP_OK; /* the descriptor is closed, the delivery fails and is tried again */
     }
-    d->id = id;
+    *d = (struct asker){.id = id, .at_once = QUESTIONS_EACH};
     d->channel = ipc_peer_new(resolver.role->base, frame->fd, &delivery_rules, d);
     frame->fd = -1;
     if (d->channel == NULL) {
@@ -108,7 +109,7 @@ static enum sp_err on_delivery_dead(void *ctx, struct ipc_peer *peer, struct ipc
     (void)ctx;
     (void)peer;
     uint32_t id = wire_get_u32(&frame->body);
-    struct delivery *d = wire_in_done(&frame->body) ? find_delivery(id) : NULL;
+    struct asker *d = wire_in_done(&frame->body) ? find_delivery(id) : NULL;
     if (d != NULL)
         forget(d);
     return SP_OK;
@@ -122,7 +123,7 @@ static const struct ipc_rule relay_rule[] = {
 /* A relay that is gone has no deliveries left that could hear an answer. */
 static void on_relay_gone(void *ctx, struct ipc_peer *peer, enum sp_err why)
 {
-    struct delivery *d;
+    struct asker *d;
     (void)ctx;
     if (why != SP_ERR_PEER)
         role_log("relay loses its edge: %s", sp_err_text(why));
@@ -190,6 +191,8 @@ static enum sp_err run(struct role *role)
 {
     enum sp_err err = questions_init(role->base, resolver.context.ub);
     resolver.relay = ipc_peer_new(role->base, ROLE_FD(ROLE_RELAY), &relay_rules, NULL);
+    if (err == SP_OK && role->config->check_sender == CONFIG_YES)
+        err = senders_init(role, ROLE_FD(ROLE_SMTP));
     if (err != SP_OK || resolver.relay == NULL)
         return SP_ERR_MEMORY;
     if (resolver.context.anchors == 0) {
@@ -228,6 +231,7 @@ static void status(struct role *role, struct wire_out *pairs)
     role_status_number(pairs, "secure", counts.secure);
     role_status_number(pairs, "bogus", counts.bogus);
     role_status_number(pairs, "failed", counts.failed);
+    senders_status(pairs);
 }
 
 const struct role_ops resolver_role = {

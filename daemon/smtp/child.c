@@ -11,13 +11,15 @@
 static struct session session; /* untouched pages in the parent */
 
 /* Its channels' numbers. */
-enum { CHILD_CLIENT = FORKED_FIRST, CHILD_SEALER, CHILD_KEEPER };
+enum { CHILD_CLIENT = FORKED_FIRST, CHILD_SEALER, CHILD_KEEPER, CHILD_RESOLVER };
 
 _Noreturn void child_run(const struct child *c)
 {
-    const int channels[] = {c->connection, c->sealer, c->keeper};
+    const int channels[] = {c->connection, c->channels.sealer, c->channels.keeper,
+                            c->channels.resolver};
+    bool asks = c->channels.resolver >= 0;
     stream_watch_signals();
-    forked_keep(channels, sizeof(channels) / sizeof(channels[0]));
+    forked_keep(channels, sizeof(channels) / sizeof(channels[0]) - !asks);
     /* A chunk of BDAT comes in one read with commands. Locked as it is touched. */
     if (mlock2(&session, sizeof(session), MLOCK_ONFAULT) != 0)
         _exit(73);
@@ -31,6 +33,7 @@ _Noreturn void child_run(const struct child *c)
     session.lmtp = c->lmtp;
     session.stream.fd = CHILD_CLIENT;
     session.upstream.sock = CHILD_SEALER;
+    session.sender.channel = asks ? CHILD_RESOLVER : -1;
     memcpy(session.client, c->client, strnlen(c->client, sizeof(session.client) - 1));
     session_run(&session);
     _exit((int)session.end);

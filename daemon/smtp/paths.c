@@ -115,6 +115,18 @@ static bool is_ours(const struct session *x, const struct address *to)
     return to->domain[0] == '\0' || strcasecmp(to->domain, x->config->hostname) == 0;
 }
 
+/* RFC 7505 4.2 leaves it open when a sender is refused for its null MX: at RCPT, so that who tries
+ * addresses that are not ours costs no question. Our own names are not asked about. */
+static bool is_answerable(struct session *x)
+{
+    struct address from = x->from;
+    char ascii[DOMAIN_MAX + 1];
+    if (x->lmtp || from.null || from.literal || domain_to_ascii(from.domain, ascii) != SP_OK)
+        return true;
+    memcpy(from.domain, ascii, strlen(ascii) + 1);
+    return is_ours(x, &from) || !sender_has_null_mx(&x->sender, ascii);
+}
+
 /* NULL, or why this recipient is refused without asking the sealer. */
 static const char *read_recipient(const struct session *x, const char *at, struct address *to)
 {
@@ -178,7 +190,7 @@ static const char *reply_to_recipient(enum sp_err verdict)
 /* No user has an address that long (storage/store.h). */
 #define LONGEST 255u
 
-static void ask(struct session *x, const struct address *to)
+static const char *ask(struct session *x, const struct address *to)
 {
     char text[ADDRESS_MAX_TEXT];
     enum sp_err verdict = address_write(to, text, sizeof(text));
@@ -187,7 +199,13 @@ static void ask(struct session *x, const struct address *to)
             strlen(text) <= LONGEST ? upstream_recipient(&x->upstream, text) : SP_ERR_NOT_FOUND;
     if (verdict == SP_OK && x->recipients++ == 0)
         memcpy(x->first_rcpt, text, sizeof(text));
-    const char *reply = reply_to_recipient(verdict);
+    return reply_to_recipient(verdict);
+}
+
+static void answer_recipient(struct session *x, const struct address *to)
+{
+    const char *reply =
+        is_answerable(x) ? ask(x, to) : "550 5.7.27 Your domain takes no mail (null MX)";
     session_reply(x, "%s", reply);
     count_refusal(x, reply);
     if (x->upstream.failed != SP_OK)
@@ -207,5 +225,5 @@ void paths_rcpt(struct session *x, const struct command *c)
     else if (x->recipients >= x->config->max_recipients)
         refuse_beyond(x);
     else
-        ask(x, &to);
+        answer_recipient(x, &to);
 }

@@ -1,6 +1,6 @@
 /* One connection, one process: reads lines, runs commands, writes replies. The client is anybody;
- * what this process can reach is its connection, its sealer channel and one signature of the
- * keeper. */
+ * what this process can reach is its connection, its sealer channel, one signature of the keeper
+ * and, where senders are checked, the resolver's yes or no. */
 #include "daemon/smtp/session.h"
 
 #include <stdarg.h>

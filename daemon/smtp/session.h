@@ -8,6 +8,7 @@
 #include "daemon/smtp/address.h"
 #include "daemon/smtp/command.h"
 #include "daemon/smtp/lines.h"
+#include "daemon/smtp/sender.h"
 #include "daemon/smtp/stream.h"
 #include "daemon/smtp/transfer.h"
 #include "daemon/smtp/upstream.h"
@@ -51,6 +52,7 @@ struct session {
 
     struct stream stream;
     struct upstream upstream;
+    struct sender sender;
     struct lines lines;
     uint8_t in[SESSION_IN]; /* read and not yet used: in[in_at..in_len) */
     size_t in_at, in_len;

@@ -4,6 +4,7 @@
 #include "daemon/audit/events.h"
 #include "daemon/messages.h"
 #include "daemon/role.h"
+#include "daemon/smtp/channels.h"
 #include "daemon/smtp/child.h"
 #include "daemon/forked.h"
 #include "daemon/smtp/guests.h"
@@ -37,11 +38,8 @@ struct client {
     pid_t pid; /* 0: free */
     uint32_t id;
     uint64_t began_ms;
-    /* The keeper's end of the session's channel to it: handed on, unread, when the session first
-     * uses it. Most sessions of a plaintext listener never do. */
-    struct event *knock; /* NULL: handed on, or never made */
-    int keeper_end;
-    bool keeper_used, lmtp;
+    struct client_channels channels;
+    bool lmtp;
     struct guest guest;
 };
 
@@ -73,77 +71,14 @@ static struct smtp smtp;
 
 /* --- sessions --- */
 
-static enum sp_err hand_on(int edge, const struct client *c, int end)
-{
-    uint8_t buf[128];
-    struct wire_out body = wire_out(buf, sizeof(buf));
-    wire_put_u32(&body, c->id);
-    wire_put_str(&body, c->guest.name);
-    return ipc_send_fd(edge, SP_SESSION, 0, body.at, body.len, end);
-}
-
-static void tell_gone(int edge, uint32_t id)
-{
-    uint8_t buf[4];
-    struct wire_out body = wire_out(buf, sizeof(buf));
-    wire_put_u32(&body, id);
-    if (ipc_send_fd(edge, SP_SESSION_GONE, 0, body.at, body.len, -1) != SP_OK)
-        _exit(1);
-}
-
-static void forget_keeper_end(struct client *c)
-{
-    if (c->knock == NULL)
-        return;
-    event_free(c->knock);
-    c->knock = NULL;
-    close(c->keeper_end);
-}
-
-static void on_knock(evutil_socket_t fd, short what, void *arg)
-{
-    struct client *c = arg;
-    (void)what;
-    /* It may fail because of what the session has sent: too many descriptors of our uid on their
-     * way (ETOOMANYREFS). That is its own end, and nobody else's. */
-    if (hand_on(ROLE_FD(ROLE_KEEPER), c, fd) == SP_OK)
-        c->keeper_used = true;
-    else
-        kill(c->pid, SIGKILL);
-    forget_keeper_end(c);
-}
-
-/* Channels to the sealer, at once, and to the keeper, when it is needed; ours: the session's ends.
- */
-static enum sp_err open_channels(struct smtp *s, struct client *c, int ours[2])
-{
-    int sealer[2], keeper[2];
-    enum sp_err err = ipc_pair(sealer);
-    if (err != SP_OK)
-        return err;
-    err = hand_on(ROLE_FD(ROLE_SEALER), c, sealer[1]);
-    close(sealer[1]);
-    if (err == SP_OK && (err = ipc_pair(keeper)) != SP_OK)
-        tell_gone(ROLE_FD(ROLE_SEALER), c->id);
-    if (err != SP_OK) {
-        close(sealer[0]);
-        return err;
-    }
-    ours[0] = sealer[0];
-    ours[1] = keeper[0];
-    c->keeper_end = keeper[1];
-    c->keeper_used = false;
-    c->knock = event_new(s->role->base, keeper[1], EV_READ, on_knock, c);
-    if (c->knock == NULL || event_add(c->knock, NULL) != 0)
-        _exit(1); /* no memory for a few bytes: a fresh tree is better */
-    return SP_OK;
-}
-
 static enum sp_err start_session(struct smtp *s, struct client *c, bool lmtp, int fd)
 {
-    int ours[2];
+    struct channels ours;
+    /* A client of the LMTP listener is a mail server, which has seen to the sender itself. */
+    bool asks = !lmtp && s->role->config->check_sender == CONFIG_YES;
     c->id = ++s->last_id;
-    enum sp_err err = open_channels(s, c, ours);
+    c->channels = (struct client_channels){.id = c->id, .name = c->guest.name, .pid = &c->pid};
+    enum sp_err err = channels_open(&c->channels, s->role->base, asks, &ours);
     if (err != SP_OK)
         return err;
     audit_emit(AUDIT_SESSION_OPEN, (uint64_t)c->id, c->guest.name, lmtp ? "lmtp" : "smtp");
@@ -158,16 +93,16 @@ static enum sp_err start_session(struct smtp *s, struct client *c, bool lmtp, in
                                   .client = c->guest.name,
                                   .lmtp = lmtp,
                                   .connection = fd,
-                                  .sealer = ours[0],
-                                  .keeper = ours[1]});
-    close(ours[0]);
-    close(ours[1]);
+                                  .channels = ours});
+    close(ours.sealer);
+    close(ours.keeper);
+    if (ours.resolver >= 0)
+        close(ours.resolver);
     if (pid > 0) {
         c->pid = pid;
         return SP_OK;
     }
-    forget_keeper_end(c);
-    tell_gone(ROLE_FD(ROLE_SEALER), c->id);
+    channels_end(&c->channels);
     return SP_ERR_SYSTEM;
 }
 
@@ -214,10 +149,7 @@ static void reap(struct smtp *s)
                 continue;
             report_end(s, c, status);
             punish(s, c, status);
-            tell_gone(ROLE_FD(ROLE_SEALER), c->id);
-            if (c->keeper_used)
-                tell_gone(ROLE_FD(ROLE_KEEPER), c->id);
-            forget_keeper_end(c);
+            channels_end(&c->channels);
             c->pid = 0;
             s->n_clients--;
         }
@@ -432,7 +364,7 @@ static enum sp_err control(struct role *role, struct ipc_frame *frame)
     /* Those who have the old certificate and no use made of it: the keeper has the new key now. */
     for (size_t i = 0; i < role->config->max_sessions; i++)
         if (s->clients[i].pid != 0)
-            forget_keeper_end(&s->clients[i]);
+            channels_forget_keeper(&s->clients[i].channels);
     for (size_t i = 0; first && i < s->n_listeners; i++)
         event_add(s->listeners[i].event, NULL);
     return SP_OK;

@@ -27,12 +27,16 @@ static size_t from_hex(const char *hex, uint8_t *out, size_t cap)
     return n;
 }
 
-/* XFORGE sealer|keeper HEX: sends these bytes as a frame, and tells how many bytes came back. */
+/* XFORGE sealer|keeper|resolver HEX: sends these bytes as a frame, and tells how many bytes came
+ * back. */
 static void forge(struct session *x, const char *arg)
 {
     uint8_t frame[2048], back[2048];
-    size_t len = from_hex(arg + 7, frame, sizeof(frame));
-    int sock = strncmp(arg, "keeper ", 7) == 0 ? x->keeper : x->upstream.sock;
+    const char *hex = strchr(arg, ' ') + 1;
+    size_t len = from_hex(hex, frame, sizeof(frame));
+    int sock = strncmp(arg, "keeper ", 7) == 0     ? x->keeper
+               : strncmp(arg, "resolver ", 9) == 0 ? x->sender.channel
+                                                   : x->upstream.sock;
     ssize_t sent = send(sock, frame, len, MSG_NOSIGNAL);
     ssize_t got = recv(sock, back, sizeof(back), 0);
     session_reply(x, "250 2.0.0 sent %zd got %zd", sent, got);
@@ -42,7 +46,7 @@ bool session_test_verb(struct session *x, const char *line)
 {
     if (strncmp(line, "XPROBE ", 7) == 0)
         probe(x, line + 7);
-    else if (strncmp(line, "XFORGE ", 7) == 0 && strlen(line) > 14)
+    else if (strncmp(line, "XFORGE ", 7) == 0 && strchr(line + 7, ' ') != NULL)
         forge(x, line + 7);
     else
         return false;

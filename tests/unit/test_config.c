@@ -31,6 +31,7 @@ static const char whole[] = "# all there is\n"
                             "listen = [::]:25\n"
                             "listen_lmtp = 127.0.0.1:24\n"
                             "tls = require\n"
+                            "check_sender = yes\n"
                             "max_message = 25M\n"
                             "max_recipients = 50\n"
                             "max_sessions = 400\n"
@@ -141,6 +142,7 @@ static void takes_every_key(void **state)
     assert_int_equal(config->smtp_listen.count, 2);
     assert_string_equal(config->smtp_listen.item[1], "[::]:25");
     assert_int_equal(config->smtp_tls, TLS_REQUIRE);
+    assert_int_equal(config->check_sender, CONFIG_YES);
     assert_int_equal(config->max_message, 25u << 20);
     assert_int_equal(config->smtp_deadline, 7200);
     assert_int_equal(config->smtp_min_rate, 1024);
@@ -163,6 +165,7 @@ static void has_defaults(void **state)
     assert_int_equal(config->lmtp_listen.count, 0);
     assert_int_equal(config->max_message, 50u << 20);
     assert_int_equal(config->smtp_tls, TLS_MAY);
+    assert_int_equal(config->check_sender, CONFIG_NO);
     assert_int_equal(config->memory_lock, LOCK_BEST);
     assert_string_equal(config->web_url, "https://h.example");
     assert_null(config->tls_key);
@@ -393,6 +396,7 @@ static void slices_hold_no_more(void **state)
                        "smtp.listen",
                        "smtp.listen_lmtp",
                        "smtp.tls",
+                       "smtp.check_sender",
                        "smtp.max_message",
                        "smtp.max_recipients",
                        "smtp.max_sessions",
@@ -418,7 +422,8 @@ static void slices_hold_no_more(void **state)
         [ROLE_RELAY] = {"web.url", "appliance.hostname", "appliance.domain",
                         "appliance.shutdown_grace", "relay.mode", "relay.smarthost", "relay.tls",
                         "relay.port", "relay.deliveries", "relay.dkim_selector", "memory.lock"},
-        [ROLE_RESOLVER] = {"relay.deliveries", "resolver.server"},
+        [ROLE_RESOLVER] = {"relay.deliveries", "resolver.server", "smtp.max_sessions",
+                           "smtp.check_sender"},
         [ROLE_WEB] = {"appliance.hostname", "appliance.domain", "appliance.shutdown_grace",
                       "web.listen", "web.url", "web.max_expiry", "web.max_connections_per_client",
                       "metrics.listen"},
