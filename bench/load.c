@@ -1,6 +1,6 @@
 /*
- * A cheap load generator for SMTP and LMTP servers on loopback: options in, one line of JSON out.
- * See docs/performance.md. It is run by bench/run and trusts its command line.
+ * A cheap load generator for SMTP, LMTP and HTTPS servers on loopback: options in, one line of JSON
+ * out. See docs/performance.md. It is run by bench/run and trusts its command line.
  */
 #include "bench/load.h"
 
@@ -9,6 +9,7 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <stdnoreturn.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <time.h>
@@ -20,15 +21,29 @@ static const char usage[] =
     "Sends --count messages of --size bytes to 127.0.0.1, a new connection each, --connections at\n"
     "once, and starts none after --seconds. The %d in --rcpt goes round --users.\n"
     "--hold  sends one message and keeps its session open until a line comes on stdin\n"
-    "--idle  opens N TLS sessions instead and holds them until a line comes on stdin\n";
+    "--idle  opens N TLS sessions instead and holds them until a line comes on stdin\n"
+    "       load --port N --get PATH [--get PATH ...] [--header LINE] [--keep]\n"
+    "            [--connections N] [--count N] [--seconds N]\n"
+    "Fetches these paths over HTTPS, one after the other, over a new connection each time, or, "
+    "with\n"
+    "--keep, again and again over the same.\n";
 
 static const struct option known[] = {
-    {"lmtp", no_argument, NULL, 'l'},        {"hold", no_argument, NULL, 'h'},
-    {"port", required_argument, NULL, 'p'},  {"rcpt", required_argument, NULL, 'r'},
-    {"users", required_argument, NULL, 'u'}, {"from", required_argument, NULL, 'f'},
-    {"count", required_argument, NULL, 'n'}, {"connections", required_argument, NULL, 'c'},
-    {"size", required_argument, NULL, 's'},  {"seconds", required_argument, NULL, 't'},
-    {"idle", required_argument, NULL, 'i'},  {NULL, 0, NULL, 0},
+    {"lmtp", no_argument, NULL, 'l'},
+    {"hold", no_argument, NULL, 'h'},
+    {"port", required_argument, NULL, 'p'},
+    {"rcpt", required_argument, NULL, 'r'},
+    {"users", required_argument, NULL, 'u'},
+    {"from", required_argument, NULL, 'f'},
+    {"count", required_argument, NULL, 'n'},
+    {"connections", required_argument, NULL, 'c'},
+    {"size", required_argument, NULL, 's'},
+    {"seconds", required_argument, NULL, 't'},
+    {"idle", required_argument, NULL, 'i'},
+    {"get", required_argument, NULL, 'g'},
+    {"header", required_argument, NULL, 'H'},
+    {"keep", no_argument, NULL, 'k'},
+    {NULL, 0, NULL, 0},
 };
 
 double load_now(void)
@@ -58,6 +73,32 @@ static unsigned number(const char *text, unsigned long low, unsigned long high)
         exit(2);
     }
     return (unsigned)value;
+}
+
+static noreturn void misused(void)
+{
+    (void)fputs(usage, stderr);
+    exit(2);
+}
+
+static void set_fetch_option(struct load_options *o, int c, const char *arg)
+{
+    switch (c) {
+    case 'g':
+        if (o->n_paths == LOAD_MAX_PATHS || strlen(arg) > 500) {
+            misused();
+        }
+        o->paths[o->n_paths++] = arg;
+        break;
+    case 'H':
+        o->header = arg;
+        break;
+    case 'k':
+        o->keep = true;
+        break;
+    default:
+        misused();
+    }
 }
 
 static void set_option(struct load_options *o, int c, const char *arg)
@@ -97,8 +138,7 @@ static void set_option(struct load_options *o, int c, const char *arg)
         o->idle = number(arg, 1, 100000);
         break;
     default:
-        (void)fputs(usage, stderr);
-        exit(2);
+        set_fetch_option(o, c, arg);
     }
 }
 
@@ -138,7 +178,8 @@ static double cpu_seconds(void)
            (double)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) / 1e6;
 }
 
-static void print_result(const struct load_options *o, const struct load_result *r, double cpu)
+/* size: bytes of a message, or of a fetch. */
+static void print_result(const struct load_result *r, size_t size, double cpu)
 {
     double median = 0, p99 = 0;
     if (r->messages > 0) {
@@ -149,10 +190,28 @@ static void print_result(const struct load_options *o, const struct load_result 
     double rate = r->seconds > 0 ? r->messages / r->seconds : 0;
     printf("{\"messages\": %u, \"seconds\": %.4f, \"messages_per_second\": %.2f, "
            "\"mb_per_second\": %.3f, ",
-           r->messages, r->seconds, rate, rate * (double)o->size / 1e6);
+           r->messages, r->seconds, rate, rate * (double)size / 1e6);
     print_failures(r);
     printf(", \"latency_ms\": {\"median\": %.3f, \"p99\": %.3f}, \"load_cpu_seconds\": %.4f}\n",
            median, p99, cpu);
+}
+
+/* Sends, or fetches; bytes of each into *size. */
+static enum sp_err work(const struct load_options *options, struct load_result *result,
+                        size_t *size)
+{
+    struct load_message message;
+    if (options->n_paths > 0) {
+        return load_fetch(options, result, size);
+    }
+    *size = options->size;
+    *result = (struct load_result){0};
+    enum sp_err err = load_message_make(options->size, &message);
+    if (err == SP_OK) {
+        err = load_run(options, &message, result);
+        (void)close(message.fd);
+    }
+    return err;
 }
 
 int main(int argc, char **argv)
@@ -166,31 +225,26 @@ int main(int argc, char **argv)
         .rcpt = "user%d@bench.example",
         .from = "ada@example.net",
     };
-    struct load_message message;
     struct load_result result;
+    size_t size;
     int c;
     while ((c = getopt_long(argc, argv, "", known, NULL)) != -1) {
         set_option(&options, c, optarg);
     }
     if (options.server.sin_port == 0 || optind != argc || (options.hold && options.count != 1)) {
-        set_option(&options, '?', NULL);
+        misused();
     }
     (void)signal(SIGPIPE, SIG_IGN); /* sendfile() has no MSG_NOSIGNAL */
     if (options.idle > 0) {
         return load_idle(&options) == SP_OK ? 0 : 1;
     }
-    if (load_message_make(options.size, &message) != SP_OK) {
-        perror("load: memfd");
-        return 1;
-    }
     double before = cpu_seconds();
-    enum sp_err err = load_run(&options, &message, &result);
+    enum sp_err err = work(&options, &result, &size);
     if (err != SP_OK) {
         perror("load");
     } else {
-        print_result(&options, &result, cpu_seconds() - before);
+        print_result(&result, size, cpu_seconds() - before);
     }
     free(result.latency_us);
-    (void)close(message.fd);
     return err == SP_OK && result.messages > 0 ? 0 : 1;
 }

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #define LOAD_MAX_CONNECTIONS 1024u
+#define LOAD_MAX_PATHS       4u
 
 struct load_options {
     struct sockaddr_in server;
@@ -24,6 +25,10 @@ struct load_options {
     unsigned idle;        /* not messages: so many idle TLS sessions */
     size_t size;          /* bytes of a message */
     const char *rcpt, *from;
+    const char *paths[LOAD_MAX_PATHS]; /* not messages: what one fetch asks for, in turn */
+    unsigned n_paths;
+    const char *header; /* of every request, or NULL */
+    bool keep;          /* fetch after fetch over the same connection */
 };
 
 /* --- message.c: what is sent. --- */
@@ -60,6 +65,14 @@ struct load_result {
  * caller's to free. */
 enum sp_err load_run(const struct load_options *options, const struct load_message *message,
                      struct load_result *result);
+
+/* --- fetch.c --- */
+
+/* Makes options->count fetches over HTTPS, which the result counts as messages; latency: from
+ * connect() (on a connection that is kept: the request) to the last byte. *bytes: of a fetch's
+ * bodies. */
+enum sp_err load_fetch(const struct load_options *options, struct load_result *result,
+                       size_t *bytes);
 
 /* --- idle.c --- */
 

@@ -265,7 +265,16 @@ class Sealpost(Server):
         mode = [] if os.geteuid() == 0 else ["--user-mode"]
         self.launch(BUILD / "sealpostd", *mode, "--config", self.config)
         self.await_port(self.web)
+        self.await_ready()
         self.enroll()
+
+    def await_ready(self, seconds=30):
+        """A listener takes connections before the tree is up."""
+        end = time.monotonic() + seconds
+        while "sealpostd: ready" not in (self.dir / "stderr").read_text(errors="replace"):
+            if time.monotonic() > end or self.master.poll() is not None:
+                raise Unavailable(f"{self.name} did not become ready")
+            time.sleep(0.02)
 
     @staticmethod
     def has_users():

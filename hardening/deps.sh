@@ -14,7 +14,7 @@ check="$demo libcmocka-dev python3-pytest python3-cryptography postfix python3-n
     nsd ldnsutils python3-dkim"
 fuzz="clang libclang-rt-14-dev llvm"
 deb="debhelper dpkg-dev lintian git"
-bench="dovecot-core dovecot-lmtpd postfix"
+bench="dovecot-core dovecot-lmtpd postfix nginx"
 case "${1:-}" in
 build) want="$build" ;;
 page) want="$page" ;;
