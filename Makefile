@@ -3,7 +3,7 @@
 #   make demo       the main job, shown on real mail        make check   all tests
 #   make fuzz T=60  each fuzz harness for T seconds         make bench   side-by-side benchmarks
 #   make install DESTDIR=...                                 make deps    the Debian packages needed
-#   make deb        a Debian package, in build/deb/
+#   make deb        a Debian package, in build/deb/         make package-check   it, in bare systems
 #   parts of check: make lint, unit, seeds, system PYTEST="-k P9", browser; make clean, help
 MAKEFLAGS += --no-builtin-rules
 .SUFFIXES:
@@ -177,9 +177,10 @@ DOC     := $(DESTDIR)$(PREFIX)/share/doc/sealpost
 MAN     := $(DESTDIR)$(PREFIX)/share/man
 BASH    := $(DESTDIR)$(PREFIX)/share/bash-completion/completions
 ETC     := $(DESTDIR)/etc/sealpost
+ARMOR   := $(DESTDIR)$(PREFIX)/share/apparmor/extra-profiles
 
 install: $(PROGRAMS)
-	install -d -m 0755 $(SBIN) $(BIN) $(UNITS) $(SYSUSER) $(TMPFILE) $(DOC)/examples $(BASH) \
+	install -d -m 0755 $(SBIN) $(BIN) $(UNITS) $(SYSUSER) $(TMPFILE) $(DOC)/examples $(BASH) $(ARMOR) \
 	    $(MAN)/man1 $(MAN)/man5 $(MAN)/man8
 	install -d -m 0750 $(ETC)
 	install -m 0755 $(B)/sealpostd $(B)/sealpostctl $(SBIN)/
@@ -190,7 +191,8 @@ install: $(PROGRAMS)
 	install -m 0644 hardening/sealpost.tmpfiles $(TMPFILE)/sealpost.conf
 	test -e $(ETC)/sealpost.conf || install -m 0640 hardening/sealpost.conf $(ETC)/sealpost.conf
 	install -m 0644 $(wildcard docs/*.md) hardening/sealpost.conf LICENSE $(DOC)/
-	install -m 0644 hardening/nftables.example hardening/apparmor.example $(DOC)/examples/
+	install -m 0644 hardening/nftables.example $(DOC)/examples/
+	install -m 0644 hardening/apparmor.profile $(ARMOR)/usr.sbin.sealpostd
 	install -m 0644 hardening/man/sealpost.1 $(MAN)/man1/
 	install -m 0644 hardening/man/sealpostd.8 hardening/man/sealpostctl.8 $(MAN)/man8/
 	awk -f hardening/man/conf.awk hardening/sealpost.conf > $(B)/sealpost.conf.5
@@ -206,14 +208,19 @@ deb: | $(B)/.deps-deb
 	mkdir -p $(B)/deb/sealpost
 	git ls-files -z | tar -c --null -T - | tar -x -C $(B)/deb/sealpost
 	cp -r hardening/debian $(B)/deb/sealpost/debian
-	cd $(B)/deb/sealpost && dpkg-buildpackage -b -us -uc --no-sign >../build.log 2>&1 || \
+	cd $(B)/deb/sealpost && dpkg-buildpackage -jauto -b -us -uc --no-sign >../build.log 2>&1 || \
 	    { tail -50 ../build.log; exit 1; }
 	lintian --fail-on error $(B)/deb/*.changes
 	@ls $(B)/deb/*.deb
 
+# The package in a bare Debian 12 or 13, from installing to purging; as root. Takes minutes: no part of check.
+SUITES ?= bookworm trixie
+package-check: | $(B)/.deps-package
+	@for suite in $(SUITES); do B=$(B) sh tests/package.sh $$suite || exit 1; done
+
 uninstall:
 	rm -f $(SBIN)/sealpostd $(SBIN)/sealpostctl $(BIN)/sealpost $(UNITS)/sealpost.service \
-	    $(SYSUSER)/sealpost.conf $(TMPFILE)/sealpost.conf $(BASH)/sealpostctl $(BASH)/sealpost \
+	    $(SYSUSER)/sealpost.conf $(TMPFILE)/sealpost.conf $(BASH)/sealpostctl $(BASH)/sealpost $(ARMOR)/usr.sbin.sealpostd \
 	    $(MAN)/man1/sealpost.1 $(MAN)/man5/sealpost.conf.5 $(MAN)/man8/sealpostd.8 $(MAN)/man8/sealpostctl.8
 	rm -rf $(DOC)
 
@@ -224,5 +231,5 @@ clean:
 	rm -rf $(B)
 
 -include $(shell test -d $(B) && find $(B) -path $(B)/deb -prune -o -type f -name '*.d' -print)
-.PHONY: all deps unit browser system fuzz seeds lint check demo bench deb install uninstall help clean
+.PHONY: all deps unit browser system fuzz seeds lint check demo bench deb package-check install uninstall help clean
 .SECONDARY:

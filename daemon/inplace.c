@@ -119,6 +119,16 @@ static const char *device_name(dev_t dev, const struct inplace_mount *mount, cha
     return slash != NULL ? slash + 1 : path;
 }
 
+/* ext4 offers direct I/O on no file whose data it journals (Linux 6.1 says so, statx(2)). This
+ * needs no /proc, of which systemd's ProcSubset=pid leaves little, and no mount that can be seen
+ * from in here. False: it journals, or nothing is known. */
+static bool takes_direct_writes(int fd)
+{
+    struct statx st;
+    return statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &st) == 0 &&
+           (st.stx_mask & STATX_DIOALIGN) != 0 && st.stx_dio_offset_align != 0;
+}
+
 /* ext4 tells in mountinfo only what differs from the defaults, which tune2fs may have set to
  * data=journal; its own file in /proc tells all. */
 static const char *journals_data(int fd, dev_t dev, const struct inplace_mount *mount)
@@ -130,13 +140,15 @@ static const char *journals_data(int fd, dev_t dev, const struct inplace_mount *
         return "chattr +j leaves old bytes in the journal";
     if (inplace_has_option(mount->options, "data=journal"))
         return why;
+    if (takes_direct_writes(fd))
+        return NULL;
     if (strcmp(mount->type, "ext2") == 0 || inplace_has_option(mount->options, "data=ordered") ||
         inplace_has_option(mount->options, "data=writeback"))
         return NULL;
     int n = snprintf(path, sizeof(path), "/proc/fs/ext4/%s/options", device_name(dev, mount, link));
     char *options = n > 0 && (size_t)n < sizeof(path) ? read_text(path) : NULL;
     if (options == NULL)
-        return "its options cannot be read (/proc/fs/ext4)";
+        return "whether it journals data cannot be seen (/proc/fs/ext4)";
     bool journal = inplace_has_option(options, "data=journal");
     free(options);
     return journal ? why : NULL;

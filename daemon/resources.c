@@ -24,7 +24,8 @@
 #define MAX_PEM     65536
 #define KEY_REGION  (MAX_PEM + 1)
 #define STATE_MODE  0711
-#define DATA_MODE   0700
+#define DATA_MODE   0750 /* root's group: the supervisor opens it, but no file in it */
+#define LONE_MODE   0700 /* in user mode, where that group may be anybody's */
 #define EMPTY_MODE  0555
 #define SECRET_MODE 0600
 
@@ -101,6 +102,15 @@ static enum sp_err find_users(struct supervisor *s)
     return SP_OK;
 }
 
+/* Changes only what is not so already: where systemd-tmpfiles made it, this needs no capability. */
+static bool put_right(int fd, mode_t mode, bool owned, uid_t owner)
+{
+    struct stat st;
+    if (fstat(fd, &st) != 0 || ((st.st_mode & 07777) != mode && fchmod(fd, mode) != 0))
+        return false;
+    return !owned || (st.st_uid == owner && st.st_gid == 0) || fchown(fd, owner, 0) == 0;
+}
+
 static enum sp_err make_dir(const char *path, mode_t mode, bool owned, uid_t owner, int *out)
 {
     if (mkdir(path, mode) != 0 && errno != EEXIST)
@@ -108,7 +118,7 @@ static enum sp_err make_dir(const char *path, mode_t mode, bool owned, uid_t own
     int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
     if (fd < 0)
         return fail(path);
-    if ((owned && fchown(fd, owner, owner) != 0) || fchmod(fd, mode) != 0) {
+    if (!put_right(fd, mode, owned, owner)) {
         close(fd);
         return fail(path);
     }
@@ -174,7 +184,8 @@ static enum sp_err open_state(struct supervisor *s)
     enum sp_err err = make_dir(c->state, STATE_MODE, false, 0, NULL);
     snprintf(path, sizeof(path), "%s/data", c->state);
     if (err == SP_OK)
-        err = make_dir(path, DATA_MODE, !s->user_mode, s->uid[ROLE_STORE], &s->res.data_dir);
+        err = make_dir(path, s->user_mode ? LONE_MODE : DATA_MODE, !s->user_mode,
+                       s->uid[ROLE_STORE], &s->res.data_dir);
     snprintf(path, sizeof(path), "%s/empty", c->state);
     if (err == SP_OK)
         err = make_dir(path, EMPTY_MODE, false, 0, &s->res.empty_dir);

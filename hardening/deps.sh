@@ -1,6 +1,6 @@
 #!/bin/sh
 # Installs the Debian packages that a target needs, when run as root; says which are missing otherwise.
-#   sh hardening/deps.sh build|page|browser|demo|check|fuzz|bench|deb
+#   sh hardening/deps.sh build|page|browser|demo|check|fuzz|bench|deb|package
 set -eu
 build="libc6-dev pkg-config libssl-dev libsodium-dev libseccomp-dev liblmdb-dev libevent-dev libjansson-dev
     libinih-dev libidn2-dev libcurl4-openssl-dev libunbound-dev dns-root-data"
@@ -11,9 +11,9 @@ browser="$page openssl curl"
 command -v chromium >/dev/null 2>&1 || browser="$browser chromium fonts-dejavu-core"
 demo="procps python3 swaks openssl ca-certificates libnet-ssleay-perl"
 check="$demo libcmocka-dev python3-pytest python3-cryptography postfix python3-nacl msmtp curl testssl.sh
-    nsd ldnsutils python3-dkim"
+    nsd ldnsutils python3-dkim systemd"
 fuzz="clang libclang-rt-14-dev llvm"
-deb="debhelper dpkg-dev lintian git"
+deb="build-essential debhelper dpkg-dev lintian git"
 bench="dovecot-core dovecot-lmtpd postfix nginx"
 case "${1:-}" in
 build) want="$build" ;;
@@ -23,8 +23,9 @@ demo) want="$build $demo" ;;
 check) want="$build $check $fuzz" ;;
 fuzz) want="$build $fuzz" ;;
 deb) want="$build $deb" ;;
+package) want="$build $page $deb debootstrap python3 openssl" ;;
 bench) want="$build $demo $bench" ;;
-*) echo "usage: deps.sh build|page|browser|demo|check|fuzz|bench|deb" >&2; exit 2 ;;
+*) echo "usage: deps.sh build|page|browser|demo|check|fuzz|bench|deb|package" >&2; exit 2 ;;
 esac
 # One at a time, also under make -j: apt-get does not wait for another.
 exec 9<"$0"

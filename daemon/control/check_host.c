@@ -92,7 +92,7 @@ static void check_files(struct report *r, const struct config *c)
         const char *name;
         mode_t forbidden;
         bool needed;
-    } state[] = {{"data", 077, true},
+    } state[] = {{"data", 027, true},
                  {"empty", 0222, true},
                  {"audit.key", 077, true},
                  {"keeper.key", 077, false},

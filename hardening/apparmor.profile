@@ -1,6 +1,7 @@
-# AppArmor profile for sealpostd, as an example: a third cage around the ones of the roles and of systemd.
-# Copy it to /etc/apparmor.d/usr.sbin.sealpostd, load it with `apparmor_parser -r`, begin with
-# `aa-complain`. The roles change their root directory: attach_disconnected.
+# AppArmor profile for sealpostd: a third cage around the ones of the roles and of systemd.
+# Not loaded by itself: it has to be tried where it is to hold. Copy it to /etc/apparmor.d/, begin with
+# `aa-complain /etc/apparmor.d/usr.sbin.sealpostd`, and enforce it when the log stays quiet. The roles change their
+# root directory: attach_disconnected.
 abi <abi/3.0>,
 include <tunables/global>
 
