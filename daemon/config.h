@@ -60,7 +60,8 @@ struct config {
     uint64_t relay_port;                        /* of mail exchangers */
     uint64_t deliveries, per_destination;       /* processes at once */
     enum config_tls relay_tls;
-    uint64_t retry_for; /* seconds */
+    enum config_yes private_addresses; /* may exchangers be elsewhere than on the Internet? */
+    uint64_t retry_for;                /* seconds */
     /* [resolver] */
     char *resolver_server, *trust_anchor;
     /* [storage] */

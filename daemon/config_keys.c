@@ -57,6 +57,7 @@ const struct key config_keys[] = {
      0},
     {"relay", "link_template", TEXT, AT(link_template), NULL, CONTROL_ONLY, 0, 0, 0},
     {"relay", "port", COUNT, AT(relay_port), "25", R(RELAY), 0, 1, 65535},
+    {"relay", "private_addresses", WORD, AT(private_addresses), "no", R(RELAY), "no|yes", 0, 0},
     {"relay", "deliveries", COUNT, AT(deliveries), "50",
      R(RELAY) | R(STORE) | R(KEEPER) | R(RESOLVER), 0, 1, 1000},
     {"relay", "per_destination", COUNT, AT(per_destination), "10", R(STORE), 0, 1, 1000},

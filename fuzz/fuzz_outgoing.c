@@ -14,6 +14,7 @@
 #include "daemon/relay/job.c"
 #define ask route_ask
 #include "daemon/relay/route.c"
+#include "daemon/relay/outside.c"
 #include "envelope/wire.c"
 #define lower address_lower
 #include "storage/address.c"
@@ -124,6 +125,15 @@ static void place(const uint8_t *data, size_t size)
     struct dialog_verdict why = {0};
     answer = (struct wire_in){.bad = true};
     route_find(&config, 3, text, &r, &why);
+    struct route_address address = {.len = r.host[0].literal.len};
+    size_t n = 1;
+    memcpy(address.bytes, r.host[0].literal.bytes, sizeof(address.bytes));
+    why.enhanced[0] = '\0';
+    route_keep_outside(&r.host[0], &address, &n, &why);
+    insist((n == 0) == (why.enhanced[0] == '5'));
+    insist(n == 0 ||
+           (address.bytes[0] != 127 && address.bytes[0] != 10 && address.bytes[0] < 224) ||
+           address.len == 16);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)

@@ -180,6 +180,15 @@ static bool goes_on(const struct attempt *a)
            delivery_unsettled(a->d) > 0;
 }
 
+/* A smarthost was named by the operator; exchangers are whatever their owners say. */
+static void stay_outside(const struct attempt *a, const struct route_host *host,
+                         struct route_address *address, size_t *n, struct dialog_verdict *why)
+{
+    const struct config *c = a->d->config;
+    if (c->relay_mode != RELAY_SMARTHOST && c->private_addresses != CONFIG_YES)
+        route_keep_outside(host, address, n, why);
+}
+
 static enum sp_err try_host(struct attempt *a)
 {
     struct route_address address[ROUTE_ADDRESSES];
@@ -188,6 +197,8 @@ static enum sp_err try_host(struct attempt *a)
     const struct route_host *host = &a->d->route.host[a->host];
     enum sp_err err = route_addresses(DELIVERY_RESOLVER, host, address, &n, &why);
     a->settings.peer = host->name;
+    if (err == SP_OK && n > 0)
+        stay_outside(a, host, address, &n, &why);
     if (err == SP_OK && n == 0)
         note(a, &why);
     for (size_t i = 0; err == SP_OK && i < n && goes_on(a); i++)

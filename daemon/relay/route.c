@@ -6,6 +6,7 @@
 #include "daemon/messages.h"
 #include "daemon/relay/delivery.h"
 #include "daemon/relay/edge.h"
+#include "daemon/relay/outside.h"
 
 #include <arpa/inet.h>
 #include <sodium.h>
@@ -245,4 +246,22 @@ enum sp_err route_addresses(int resolver, const struct route_host *host,
     if (*n == 0)
         explain(found == FOUND ? NO_DATA : found, host->name, why);
     return wire_in_done(&in) ? SP_OK : SP_ERR_PEER;
+}
+
+void route_keep_outside(const struct route_host *host, struct route_address *address, size_t *n,
+                        struct dialog_verdict *why)
+{
+    size_t kept = 0;
+    const char *what = NULL;
+    for (size_t i = 0; i < *n; i++) {
+        const char *not_outside = outside_not(address[i].bytes, address[i].len);
+        if (not_outside == NULL)
+            address[kept++] = address[i];
+        else
+            what = not_outside;
+    }
+    *n = kept;
+    if (kept == 0 && what != NULL)
+        delivery_verdict(why, DIALOG_FAILED, 0, "5.4.4",
+                         "%s cannot be reached from here: it is at a %s address", host->name, what);
 }

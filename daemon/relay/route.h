@@ -41,6 +41,10 @@ enum sp_err route_addresses(int resolver, const struct route_host *host,
                             struct route_address out[ROUTE_ADDRESSES], size_t *n,
                             struct dialog_verdict *why);
 
+/* Keeps those that are the Internet's (outside.h), n of them in all; *n 0: why is set. */
+void route_keep_outside(const struct route_host *host, struct route_address *address, size_t *n,
+                        struct dialog_verdict *why);
+
 /* An MX list: drops what is no better than ourselves, puts the rest in order. False: we were in it,
  * and nobody better (5.4.6). */
 bool route_order(struct route *r, const char *self);

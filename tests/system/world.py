@@ -63,7 +63,7 @@ class World:
     @property
     def settings(self):
         """For a tree that is to live in it."""
-        return {"relay": {"mode": "mx", "port": self.port, "ca": self.ca, "dkim_selector": "sp1",
+        return {"relay": {"mode": "mx", "port": self.port, "private_addresses": "yes", "ca": self.ca, "dkim_selector": "sp1",
                           "dkim_key": self.dkim_key},
                 "resolver": self.names.settings, "storage": {"map_size": "4G", "slots": "accept-cow"}}
 

@@ -49,7 +49,8 @@ static inline int set_up(void **state)
     config = (struct config){.hostname = (char *)(uintptr_t) "mail.example.org",
                              .domain = {1, {(char *)(uintptr_t) "example.org"}},
                              .dkim_selector = {1, {(char *)(uintptr_t) "sp1"}},
-                             .relay_mode = RELAY_MX};
+                             .relay_mode = RELAY_MX,
+                             .private_addresses = CONFIG_YES};
     peers = (struct peers){.mail = &mail,
                            .kind = BOX_RELAY,
                            .from = "alice@example.org",

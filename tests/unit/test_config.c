@@ -59,6 +59,7 @@ static const char whole[] = "# all there is\n"
                             "ca = /secret/ca.pem\n"
                             "link_template = /secret/link.txt\n"
                             "port = 2525\n"
+                            "private_addresses = yes\n"
                             "deliveries = 30\n"
                             "per_destination = 5\n"
                             "tls = require\n"
@@ -149,6 +150,7 @@ static void takes_every_key(void **state)
     assert_int_equal(config->smtp_max_rate, 60);
     assert_int_equal(config->smtp_max_refused, 20);
     assert_int_equal(config->relay_mode, RELAY_SMARTHOST);
+    assert_int_equal(config->private_addresses, CONFIG_YES);
     assert_string_equal(config->trust_anchor, "/etc/sealpost/anchor.key");
     assert_int_equal(config->map_size, UINT64_C(16) << 30);
     assert_int_equal(config->slots, SLOTS_ACCEPT_COW);
@@ -166,6 +168,7 @@ static void has_defaults(void **state)
     assert_int_equal(config->max_message, 50u << 20);
     assert_int_equal(config->smtp_tls, TLS_MAY);
     assert_int_equal(config->check_sender, CONFIG_NO);
+    assert_int_equal(config->private_addresses, CONFIG_NO);
     assert_int_equal(config->memory_lock, LOCK_BEST);
     assert_string_equal(config->web_url, "https://h.example");
     assert_null(config->tls_key);
@@ -421,7 +424,8 @@ static void slices_hold_no_more(void **state)
                          "relay.dkim_selector"},
         [ROLE_RELAY] = {"web.url", "appliance.hostname", "appliance.domain",
                         "appliance.shutdown_grace", "relay.mode", "relay.smarthost", "relay.tls",
-                        "relay.port", "relay.deliveries", "relay.dkim_selector", "memory.lock"},
+                        "relay.port", "relay.private_addresses", "relay.deliveries",
+                        "relay.dkim_selector", "memory.lock"},
         [ROLE_RESOLVER] = {"relay.deliveries", "resolver.server", "smtp.max_sessions",
                            "smtp.check_sender"},
         [ROLE_WEB] = {"appliance.hostname", "appliance.domain", "appliance.shutdown_grace",

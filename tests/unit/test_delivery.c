@@ -437,6 +437,40 @@ static void test_other_ways(void **state)
     assert_int_equal(peers.lookups, 0);
 }
 
+/* Exchangers at addresses of our own host and network, as anybody's DNS may name them, and one that
+ * the sender wrote: nothing connects there. */
+static void test_stays_outside(void **state)
+{
+    static const struct {
+        const char *destination;
+        uint8_t address[4];
+        const char *what;
+    } cases[] = {
+        {"there.test", {127, 0, 0, 1}, "loopback"},
+        {"there.test", {10, 0, 0, 1}, "private"},
+        {"there.test", {169, 254, 169, 254}, "link-local"},
+        {"[127.0.0.1]", {0}, "loopback"},
+        {"[IPv6:::1]", {0}, "loopback"},
+        {"[IPv6:::ffff:127.0.0.1]", {0}, "loopback"},
+        {"[IPv6:2002:7f00:1::1]", {0}, "loopback"},
+    };
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        write_mail(header, "body\r\n");
+        config.private_addresses = CONFIG_NO;
+        peers.destination = cases[i].destination;
+        memcpy(peers.mx[0].address, cases[i].address, 4);
+        server_start(&server);
+        assert_int_equal(deliver(), SP_OK);
+        assert_int_equal(server.seen->connections, 0);
+        assert_int_equal(peers.told[0].state, DELIVERY_FAILED);
+        assert_string_equal(peers.told[0].enhanced, "5.4.4");
+        assert_non_null(strstr(peers.told[0].text, cases[i].what));
+        tear_down(NULL);
+        set_up(NULL);
+    }
+}
+
 /* A domain that is not ASCII goes out in the form that every server takes. */
 static void test_foreign_domain(void **state)
 {
@@ -481,6 +515,7 @@ int main(void)
         TEST(test_all_down),
         TEST(test_no_way),
         TEST(test_other_ways),
+        TEST(test_stays_outside),
         TEST(test_foreign_domain),
     };
     return cmocka_run_group_tests(tests, start, NULL);

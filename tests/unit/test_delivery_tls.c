@@ -122,6 +122,7 @@ static void use_smarthost(const char *name)
 {
     snprintf(smarthost, sizeof(smarthost), "%s:%u", name, server.port);
     config.relay_mode = RELAY_SMARTHOST;
+    config.private_addresses = CONFIG_NO; /* the operator named this host */
     config.smarthost = smarthost;
     config.relay_port = 1;
 }

@@ -40,6 +40,7 @@ static void on_told(evutil_socket_t fd, short what, void *arg)
 static void become_role(const int *fds)
 {
     static struct config config = {.relay_mode = RELAY_MX,
+                                   .private_addresses = CONFIG_YES,
                                    .deliveries = PLACES,
                                    .shutdown_grace = 1,
                                    .memory_lock = LOCK_MLOCK,
