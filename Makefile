@@ -118,11 +118,18 @@ $(B)/asan/libclient.a: $(patsubst %.c,$(B)/asan/%.o,$(filter-out client/main.c,$
 $(B)/asan/test_client_send $(B)/asan/test_part: $(B)/asan/test_%: $(B)/asan/tests/unit/test_%.o $(B)/asan/libclient.a $(B)/asan/libsealpost.a
 	$(call say,LINK)
 	$(Q)$(CC) $(SANITIZE) -o $@ $^ $(LIBS) $(CLIENT_LIBS) $(shell pkg-config --libs cmocka)
-unit: $(UNIT:tests/unit/%.c=$(B)/asan/%) | $(B)/.deps-check
-	@for t in $(filter $(B)/asan/%,$^); do echo "== $$t"; $$t || exit 1; done
+# Each is run, as many at a time as make may; said is what one says that fails.
+RUNS := $(UNIT:tests/unit/%.c=unit-%)
+$(RUNS): unit-%: $(B)/asan/%
+	@$< >$<.log 2>&1 || { cat $<.log; echo "FAILED: $<"; exit 1; }
+unit: $(RUNS)
+	@sh tests/counted.sh unit $(RUNS:unit-%=$(B)/asan/%.log)
 
+# JOBS of them at a time.
+JOBS ?= 0
 system: $(PROGRAMS) $(B)/test/sealpostd | $(B)/.deps-check
-	B=$(B) /usr/bin/python3 -m pytest -q -p no:cacheprovider tests/system $(PYTEST)
+	@/usr/bin/python3 -c 'import xdist' 2>/dev/null || { echo "missing: python3-pytest-xdist (apt-get install python3-pytest-xdist)"; exit 1; }
+	B=$(B) /usr/bin/python3 -m pytest -q -p no:cacheprovider -n $(JOBS) tests/system $(PYTEST)
 
 # A harness includes the .c files it tests; its first line names the libraries.
 T ?= 60
@@ -142,19 +149,18 @@ fuzz: $(FUZZERS) $(B)/fuzz/judge
 	    $$f -max_total_time=$(T) -max_len=8192 -print_final_stats=1 -artifact_prefix=$(B)/fuzz/ \
 	        $(B)/fuzz/found/$$n fuzz/corpus/$$n >$$log 2>&1 || { tail -40 $$log; exit 1; }; \
 	    grep -E '^stat::(number|average)| DONE ' $$log; done
-seeds: $(FUZZERS) $(B)/fuzz/judge
-	@for f in $(FUZZERS); do n=$${f##*/fuzz_}; $$f -runs=0 fuzz/corpus/$$n >$(B)/fuzz/$$n.log 2>&1 || \
-	    { cat $(B)/fuzz/$$n.log; exit 1; }; done; echo "seeds: $(words $(FUZZERS)) harnesses replayed"
+SEEDS := $(FUZZ:fuzz/fuzz_%.c=seeds-%)
+$(SEEDS): seeds-%: $(B)/fuzz/fuzz_%
+	@$< -runs=0 fuzz/corpus/$* >$(B)/fuzz/$*.log 2>&1 || { cat $(B)/fuzz/$*.log; echo "FAILED: $<"; exit 1; }
+seeds: $(SEEDS) $(B)/fuzz/judge
 	@node fuzz/page.mjs $(B)/fuzz/judge fuzz/corpus 0
+	@sh tests/counted.sh seeds $(SEEDS:seeds-%=$(B)/fuzz/%.log)
 
 lint: | $(B)/.deps-build
 	@sh tests/lint.sh
 
-check: lint
-	@$(MAKE) --no-print-directory -j$(shell nproc) unit
-	@$(MAKE) --no-print-directory -j$(shell nproc) seeds
-	@$(MAKE) --no-print-directory -j$(shell nproc) system
-	@$(MAKE) --no-print-directory browser
+check: | $(B)/.deps-check $(B)/.deps-browser
+	@B=$(B) MAKE="$(MAKE)" sh tests/check.sh
 
 demo: $(PROGRAMS) | $(B)/.deps-demo
 	@B=$(B) sh tests/demo.sh
@@ -231,5 +237,5 @@ clean:
 	rm -rf $(B)
 
 -include $(shell test -d $(B) && find $(B) -path $(B)/deb -prune -o -type f -name '*.d' -print)
-.PHONY: all deps unit browser system fuzz seeds lint check demo bench deb package-check install uninstall help clean
+.PHONY: all deps unit $(RUNS) browser system fuzz seeds $(SEEDS) lint check demo bench deb package-check install uninstall help clean
 .SECONDARY:

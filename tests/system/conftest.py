@@ -35,6 +35,12 @@ def fresh(request, mode):
         t.remove()
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    from schedule import LongestFirst
+    return LongestFirst(config, log)
+
+
 def pytest_collection_modifyitems(items):
     """Where nothing may be skipped (SEALPOST_NO_SKIP), a test that would be is an error."""
     if os.environ.get("SEALPOST_NO_SKIP"):
@@ -46,7 +52,7 @@ def pytest_collection_modifyitems(items):
 
 def pytest_sessionfinish(session):
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if os.environ.get("SEALPOST_NO_SKIP") and reporter.stats.get("skipped"):
+    if os.environ.get("SEALPOST_NO_SKIP") and reporter and reporter.stats.get("skipped"):
         session.exitstatus = 1
 
 

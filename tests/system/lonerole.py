@@ -7,6 +7,7 @@ import struct
 import subprocess
 import tempfile
 
+import place
 from sealpost import BUILD, NOBODY, ROLES
 
 FD_CONTROL, FD_AUDIT, FD_ROOT, FD_EXTRA = 3, 4, 15, 16
@@ -83,7 +84,7 @@ class LoneRole:
         self.stderr = tempfile.TemporaryFile()
         self.process = subprocess.Popen(
             [*wrapper, shutil.which("unshare"), "--pid", "--fork", "--kill-child", BUILD / "test/sealpostd", "--role", name,
-             "--uid", "59390"], close_fds=False, preexec_fn=lay_out, stdin=subprocess.DEVNULL,
+             "--uid", str(place.first_uid() + place.LONE)], close_fds=False, preexec_fn=lay_out, stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL, stderr=self.stderr, env={})
         for s in keep:
             s.close()

@@ -12,19 +12,9 @@ import sys
 import tempfile
 import time
 
+from place import free_port
+
 SOA = "@ 60 IN SOA ns.test. admin.test. 1 3600 600 86400 60\n@ 60 IN NS ns.test.\n"
-
-
-def free_port():
-    """One that is free for UDP and TCP alike."""
-    while True:
-        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as u, socket.socket() as t:
-            u.bind(("127.0.0.1", 0))
-            try:
-                t.bind(("127.0.0.1", u.getsockname()[1]))
-            except OSError:
-                continue
-            return u.getsockname()[1]
 
 
 class NameServer:

@@ -1,4 +1,5 @@
 """Looks for a message's fragments in the memory of a tree and in its files."""
+import contextlib
 import os
 import re
 import socket
@@ -30,9 +31,10 @@ def needles_in_files(needles, *places):
 
 
 def in_memory(pid, pattern=MARKER):
-    """The distinct markers that root can read in a process's memory."""
+    """The distinct markers that root can read in a process's memory; one that has ended has none."""
     found = set()
-    with open(f"/proc/{pid}/maps") as maps, open(f"/proc/{pid}/mem", "rb", 0) as mem:
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/maps") as maps, \
+            open(f"/proc/{pid}/mem", "rb", 0) as mem:
         for line in maps:
             fields = line.split()
             if "r" not in fields[1] or fields[-1] in ("[vvar]", "[vsyscall]", "[vvar_vclock]"):

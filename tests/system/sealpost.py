@@ -7,11 +7,13 @@ import pathlib
 import shutil
 import signal
 import smtplib
-import socket
 import ssl
 import subprocess
 import tempfile
 import time
+
+import place
+from place import free_ports
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("B", "build"))
@@ -38,16 +40,6 @@ def program(name, mode):
 
 
 copies = []
-
-
-def free_ports(n):
-    socks = [socket.socket() for _ in range(n)]
-    for s in socks:
-        s.bind(("127.0.0.1", 0))
-    ports = [s.getsockname()[1] for s in socks]
-    for s in socks:
-        s.close()
-    return ports
 
 
 def crlf(text):
@@ -125,7 +117,7 @@ class Tree:
             "storage": {"map_size": "4G", "slots": slots_setting(self.dir)},
         }
         if self.mode == "root":
-            sections["appliance"]["uid_base"] = 59300
+            sections["appliance"]["uid_base"] = place.first_uid()
             self.make_certificate()
             sections["tls"] = {"certificate": self.dir / "cert.pem", "key": self.dir / "key.pem"}
         for section, keys in self.extra.items():

@@ -6,7 +6,8 @@ import urllib.error
 import urllib.request
 
 import pytest
-from sealpost import crlf, free_ports
+from place import free_ports
+from sealpost import crlf
 
 
 def scrape(port):

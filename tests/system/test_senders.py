@@ -13,7 +13,8 @@ import time
 import pytest
 
 from conftest import MODES
-from sealpost import BUILD, Tree, crlf, free_ports
+from place import free_ports
+from sealpost import BUILD, Tree, crlf
 from test_dialog import new_mail
 from test_promises import root_only
 
@@ -178,8 +179,8 @@ def with_users(scratch, *users):
     """A command's beginning: it will see these users, and nobody else will."""
     passwd, group = pathlib.Path("/etc/passwd").read_text(), pathlib.Path("/etc/group").read_text()
     for i, user in enumerate(users):
-        passwd += f"{user}:x:{59500 + i}:{59500 + i}::/nonexistent:/usr/sbin/nologin\n"
-        group += f"{user}:x:{59500 + i}:\n"
+        passwd += f"{user}:x:{60500 + i}:{60500 + i}::/nonexistent:/usr/sbin/nologin\n"
+        group += f"{user}:x:{60500 + i}:\n"
     (scratch / "passwd").write_text(passwd)
     (scratch / "group").write_text(group)
     return ["unshare", "--mount", "--propagation", "private", "sh", "-ec",
@@ -222,8 +223,8 @@ def test_exim(world, scratch, tls, chunking):
     tree, alice = world
     prefix = with_users(scratch, "Debian-exim")
     (scratch / "spool").mkdir()
-    os.chown(scratch, 59500, 59500)
-    os.chown(scratch / "spool", 59500, 59500)
+    os.chown(scratch, 60500, 60500)
+    os.chown(scratch / "spool", 60500, 60500)
     (scratch / "ca.pem").write_bytes(tree.ca.read_bytes())
     config = scratch / "exim.conf"
     exim = BUILD.absolute() / "senders/usr/sbin/exim4"

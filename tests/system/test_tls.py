@@ -28,7 +28,7 @@ def test_scanner_finds_nothing(fresh):
         for out, how in [("smtp.json", ["-t", "smtp", f"127.0.0.1:{t.smtp_port}"]),
                          ("https.json", [f"127.0.0.1:{t.web_port}"])]}
     for out, scan in scans.items():
-        scan.wait(300)
+        scan.wait(1800)
         found = json.loads((t.dir / out).read_text())
         assert len(found) > 60, found
         said = {f["id"]: f["finding"] for f in found}

@@ -7,6 +7,7 @@ import subprocess
 import tempfile
 
 import nameserver
+from place import free_port
 from outside import Postfix, Scripted, make_authority, make_certificate, run, server_context
 
 POSTFIX, PLAIN, DEAD = "127.0.0.2", "127.0.0.3", "127.0.0.9"
@@ -41,7 +42,7 @@ class World:
     def __init__(self):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="world-", dir="/var/tmp"))
         self.dir.chmod(0o755)
-        self.port = nameserver.free_port()
+        self.port = free_port()
         self.ca = make_authority(self.dir)
         self.certificate = make_certificate(self.dir, "mx.outside.test", "mx.sealed.test", "direct.test",
                                             "alive.fallback.test")

@@ -15,6 +15,7 @@
 
 #include <event2/event.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <jansson.h>
 #include <openssl/evp.h>
 #include <signal.h>
@@ -117,18 +118,53 @@ static void speak_as(int near[N_EDGES], unsigned who)
             assert_int_equal(dup2(near[i], FD_AUDIT), FD_AUDIT);
 }
 
+/* How many lines of the log are of this event, a torn one among them. */
+static unsigned lines_of(const char *event)
+{
+    char wanted[64], *line = NULL;
+    size_t room = 0;
+    unsigned n = 0;
+    snprintf(wanted, sizeof(wanted), "\"event\":\"%s\"", event);
+    FILE *f = fopen(LOG, "r");
+    while (f != NULL && getline(&line, &room, f) > 0)
+        n += strstr(line, wanted) != NULL;
+    free(line);
+    if (f != NULL)
+        fclose(f);
+    return n;
+}
+
+/* Each role has its own way in: what is to come first is waited for. */
+static void wait_line_of(const char *event, unsigned before)
+{
+    for (int tries = 0; tries < 60000 && lines_of(event) == before; tries++)
+        usleep(1000);
+    assert_int_equal(lines_of(event), before + 1);
+}
+
+/* The role has closed the way in of who speaks. */
+static void wait_cut_off(void)
+{
+    struct pollfd fd = {.fd = FD_AUDIT, .events = POLLRDHUP};
+    assert_int_equal(poll(&fd, 1, 60000), 1);
+}
+
 /* 5 events */
 static void some_events(int near[N_EDGES])
 {
+    unsigned starts = lines_of("start"), opens = lines_of("session.open");
+    unsigned refusals = lines_of("message.refused");
     speak_as(near, ROLE_SUPERVISOR);
     audit_emit(AUDIT_START, "1", "mx.\"test\"\\", "secretmem", "in-place (ext4)", "p", "f");
-    usleep(20000); /* each role has its own way in: give the first line its place */
+    wait_line_of("start", starts);
     speak_as(near, ROLE_SMTP);
     audit_emit(AUDIT_SESSION_OPEN, (uint64_t)1, "192.0.2.1", "smtp");
+    wait_line_of("session.open", opens);
     speak_as(near, ROLE_SEALER);
     audit_emit(AUDIT_SEALED, id, (UINT64_C(1) << 53) - 1, (uint64_t)2, (uint64_t)3, (uint64_t)4,
                (uint64_t)5, (uint64_t)6);
     audit_emit(AUDIT_REFUSED, (uint64_t)1, "\x01\xff\xc0\xaf\xed\xa0\x80 \xe2\x80\xa8\xc3\xa9\x7f");
+    wait_line_of("message.refused", refusals);
     speak_as(near, ROLE_STORE);
     audit_emit(AUDIT_FETCHED, id, id);
 }
@@ -143,7 +179,7 @@ static off_t size_of(const char *path)
 /* Events are asynchronous: waits until the log has n lines. */
 static void wait_lines(size_t n)
 {
-    for (int tries = 0; tries < 500; tries++) {
+    for (int tries = 0; tries < 6000; tries++) {
         FILE *f = fopen(LOG, "r");
         size_t lines = 0;
         for (int ch; f != NULL && (ch = getc(f)) != EOF;)
@@ -301,11 +337,11 @@ static void test_not_allowed(void **state)
                                   (uint64_t)1, (uint64_t)1, (uint64_t)1),
                      SP_OK);
     wait_lines(5);
-    usleep(50000);
+    wait_cut_off();
     assert_int_equal(audit_report(AUDIT_STOP, "x"), SP_ERR_PEER);
     speak_as(near, ROLE_STORE);
     ipc_send_fd(FD_AUDIT, AU_EVENT, 0, "\xff\xff", 2, -1);
-    usleep(50000);
+    wait_cut_off();
     assert_int_equal(audit_report(AUDIT_FETCHED, id, id), SP_ERR_PEER);
     speak_as(near, ROLE_SMTP);
     audit_emit(AUDIT_SESSION_CLOSE, (uint64_t)1, "192.0.2.1", (uint64_t)7);
@@ -541,38 +577,45 @@ static char *make_crashed(size_t *len)
     return slurp(LOG, len);
 }
 
+/* Where the i-th round cuts this log. Its events come from several senders, so that each log has an
+ * order, and lines of a length, of its own. */
+enum { N_CUTS = 9 };
+static size_t cut_at(const char *whole, size_t len, size_t i)
+{
+    size_t last = len - 1;
+    while (whole[last - 1] != '\n')
+        last--;
+    const size_t keep[N_CUTS] = {0, 1, 100, last, last + 1, last + 40, len - 2, len - 1, len};
+    return keep[i];
+}
+
 static void test_torn(void **state)
 {
     struct audit_report report;
     int near[N_EDGES];
-    size_t len;
     (void)state;
-    char *whole = make_crashed(&len);
-    size_t last = len - 1;
-    while (whole[last - 1] != '\n')
-        last--;
-    const size_t keep[] = {0, 1, 100, last, last + 1, last + 40, len - 2, len - 1, len};
-    for (size_t i = 0; i < sizeof(keep) / sizeof(keep[0]); i++) {
-        bool torn = keep[i] > 0 && whole[keep[i] - 1] != '\n';
-        spill(LOG, whole, keep[i]);
+    for (size_t i = 0; i < N_CUTS; i++) {
+        size_t len;
+        char *whole = make_crashed(&len);
+        size_t keep = cut_at(whole, len, i);
+        bool torn = keep > 0 && whole[keep - 1] != '\n';
+        spill(LOG, whole, keep);
         assert_int_equal(verify(&report), SP_OK);
         assert_int_equal(report.unfinished > 0, torn);
         pid_t pid = start_role(near);
         some_events(near);
         assert_int_equal(end_role(pid, SIGTERM, near), 0);
         if (verify(&report) != SP_OK)
-            fail_msg("kept %zu of %zu: line %u %s", keep[i], len, (unsigned)report.bad_line,
+            fail_msg("kept %zu of %zu: line %u %s", keep, len, (unsigned)report.bad_line,
                      report.why);
         /* If the newline alone is missing, the line is whole. */
-        assert_int_equal(report.torn, torn && keep[i] != len - 1);
+        assert_int_equal(report.torn, torn && keep != len - 1);
         assert_int_equal(report.unfinished, 0);
         assert_int_equal(report.covered, report.events);
         assert_int_equal(verify_head(&report), SP_OK);
         unlink(STATE); /* each round begins with the key that the first one had: make it anew */
         free(whole);
-        whole = make_crashed(&len);
     }
-    free(whole);
 }
 
 /* Torn twice in a row: the note itself was cut off. And what is torn cannot be changed any more. */
