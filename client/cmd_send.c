@@ -22,8 +22,11 @@ bool cmd_send_check(const struct args *a)
         return !message && resume != drop && a->n <= 1 && (resume || (a->n == 1 && !print));
     if ((a->given & OPT_LINK) == 0 && ((a->given & (OPT_EXPIRES | OPT_SUBJECT)) != 0 || print))
         return false;
-    if ((a->given & OPT_EXPIRES) != 0 && links_lifetime(a->expires) == 0)
+    if ((a->given & OPT_EXPIRES) != 0 && links_lifetime(a->expires) == 0) {
+        report_plain(SP_ERR_FORMAT, "--expires %s: write a time like 7d, 12h, 30m or 90s",
+                     a->expires);
         return false;
+    }
     return a->n > 0 || (a->given & OPT_HEADER) != 0;
 }
 

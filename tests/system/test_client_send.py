@@ -376,6 +376,11 @@ def test_usage(alice, args):
     assert done.returncode == 2 and b"usage: sealpost send" in octets(done.stderr)
 
 
+def test_a_lifetime_that_is_none_is_named(alice):
+    done = alice.run("send", "--link", "--expires", "banana", "x@y.z", check=False, input=HELLO)
+    assert done.returncode == 2 and b"--expires banana" in octets(done.stderr)
+
+
 def test_as_a_link_by_the_name_of_sendmail(alice, bob, tmp_path):
     link = tmp_path / "sendmail"
     link.symlink_to(BUILD / "sealpost")
