@@ -3,6 +3,7 @@
 #include "client/form.h"
 #include "client/secret.h"
 #include "envelope/link.h"
+#include "envelope/order.h"
 #include "envelope/wire.h"
 
 #include <sodium.h>
@@ -90,6 +91,26 @@ static enum sp_err add_readers(struct making *m)
     return err;
 }
 
+/* What one recipient gets, as the box that was added last has it. */
+static struct order order_for(const struct making *m, const char *address)
+{
+    const char *from = m->l->mail_from;
+    struct order o = {.mail_from = {from, strlen(from)}, .address = {address, strlen(address)}};
+    memcpy(o.digest, m->digests + (m->n - 1) * HASH_SIZE, HASH_SIZE);
+    return o;
+}
+
+static enum sp_err add_outsider(struct making *m, const char *address)
+{
+    uint8_t signature[SIGN_SIZE] = {0};
+    const struct order o = order_for(m, address);
+    enum sp_err err = order_sign(m->keys->sign_sk, &o, signature);
+    wire_put_str(&m->form, address);
+    wire_put_bytes(&m->form, signature, sizeof signature);
+    wire_put_str(&m->list, address);
+    return err;
+}
+
 static enum sp_err add_relay(struct making *m)
 {
     const struct letter *l = m->l;
@@ -102,12 +123,9 @@ static enum sp_err add_relay(struct making *m)
     enum sp_err err = add_box(m, &b, l->secret->ephemeral_sk, outside);
     wire_put_b16(&m->form, l->relay_secret, sizeof l->relay_secret);
     wire_put_u16(&m->form, (uint16_t)outside);
-    for (uint32_t i = 0; i < l->n_recipients; i++) {
-        if (!l->recipient[i].outside)
-            continue;
-        wire_put_str(&m->form, l->recipient[i].address);
-        wire_put_str(&m->list, l->recipient[i].address);
-    }
+    for (uint32_t i = 0; err == SP_OK && i < l->n_recipients; i++)
+        if (l->recipient[i].outside)
+            err = add_outsider(m, l->recipient[i].address);
     return err;
 }
 
@@ -118,7 +136,7 @@ static enum sp_err add_link(struct making *m, uint32_t i)
     struct letter *l = m->l;
     struct letter_link *link = &l->link[i];
     struct box b = {.kind = BOX_PASSWORD, .expiry = l->expiry};
-    uint8_t gate[HASH_SIZE], gate_hash[HASH_SIZE];
+    uint8_t gate[HASH_SIZE], gate_hash[HASH_SIZE], mac[HASH_SIZE] = {0};
     memcpy(b.recipient_id, link->id, ID_SIZE);
     enum sp_err err = add_box(m, &b, l->secret->password[i], 1);
     memcpy(link->digest, m->digests + (m->n - 1) * HASH_SIZE, HASH_SIZE);
@@ -127,10 +145,17 @@ static enum sp_err add_link(struct making *m, uint32_t i)
     if (err == SP_OK)
         err = keys_sha256(gate, sizeof gate, gate_hash);
     sodium_memzero(gate, sizeof gate);
+    struct order o = order_for(m, l->recipient[link->of].address);
+    memcpy(o.link_id, link->id, ID_SIZE);
+    o.expiry = b.expiry;
+    o.subject = (struct order_text){l->subject, strlen(l->subject)};
+    if (err == SP_OK)
+        err = order_mac(l->secret->password[i], &o, mac);
     wire_put_b16(&m->form, link->secret, sizeof link->secret);
     wire_put_str(&m->form, l->recipient[link->of].address);
     wire_put_bytes(&m->form, gate_hash, sizeof gate_hash);
     wire_put_str(&m->form, l->subject);
+    wire_put_bytes(&m->form, mac, sizeof mac);
     wire_put_str(&m->list, l->recipient[link->of].address);
     return err;
 }
@@ -183,7 +208,7 @@ static enum sp_err make_sent(struct making *m, uint8_t **out, size_t *len)
     return err;
 }
 
-/* All boxes first, for the list; then the form in its order. */
+/* All boxes first, for the list; then the form in its order, with room for its signature. */
 static enum sp_err put_form(struct making *m, struct wire_out *w)
 {
     const struct letter *l = m->l;
@@ -210,11 +235,20 @@ static enum sp_err put_form(struct making *m, struct wire_out *w)
         wire_put_str(w, l->mail_from);
         wire_put_u16(w, (uint16_t)m->n);
         wire_put_bytes(w, m->form.at, m->form.len);
+        wire_put_bytes(w, (const uint8_t[SIGN_SIZE]){0}, SIGN_SIZE);
         err = wire_out_ok(w) ? SP_OK : SP_ERR_LIMIT;
     }
     free(envelope);
     free(sent);
     return err;
+}
+
+enum sp_err form_sign(struct letter *l, const struct keyring *keys)
+{
+    if (!l->has_upload || l->form_len < SIGN_SIZE)
+        return SP_ERR_STATE;
+    size_t len = l->form_len - SIGN_SIZE;
+    return order_sign_form(keys->sign_sk, l->upload, l->form, len, l->form + len);
 }
 
 enum sp_err form_make(struct letter *l, const struct keyring *keys)

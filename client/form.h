@@ -11,10 +11,13 @@
 #include "client/keyfile.h"
 #include "client/letter.h"
 
-/* Seals a box for each reader, for each link and for the relay, signs all of it as this device, and
- * puts the form into l->form in place of an older one. SP_ERR_NO_KEY: no seed of the sender's own
- * generation. */
+/* Seals a box for each reader, for each link and for the relay, signs each box and each recipient
+ * outside as this device, and puts the form into l->form in place of an older one; its own
+ * signature is still to be made. SP_ERR_NO_KEY: no seed of the sender's own generation. */
 enum sp_err form_make(struct letter *l, const struct keyring *keys);
+/* Signs the form for the letter's upload, for which alone it is good then. SP_ERR_STATE: there is
+ * none yet. */
+enum sp_err form_sign(struct letter *l, const struct keyring *keys);
 
 /* A sent copy, opened. */
 struct sent_box {

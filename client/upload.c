@@ -125,7 +125,7 @@ static enum sp_err put_pieces(struct uploading *u)
 static enum sp_err put_form(struct uploading *u)
 {
     const struct letter *l = u->l;
-    enum sp_err err = SP_OK;
+    enum sp_err err = form_sign(u->l, u->c->keys);
     for (size_t at = 0; err == SP_OK && at < l->form_len;) {
         size_t n = l->form_len - at < UPLOAD_PART ? l->form_len - at : UPLOAD_PART;
         err = put(u, UPLOAD_FORM, at, l->form + at, n);

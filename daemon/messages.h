@@ -97,9 +97,11 @@ enum {
  *     "SPSB" u8 version=1  b32 envelope  b32 sent_copy  b16 mail_from
  *     u16 n, then n times: b32 box, and behind a box of kind
  *         1 user      nothing
- *         2 relay     b16 sealed_secret (FORMAT.md section 7), u16 m, m times b16 address
- *         3 password  b16 sealed_secret, b16 address, SHA256(gate)[32], b16 subject (UTF-8)
- */
+ *         2 relay     b16 sealed_secret (FORMAT.md section 7), u16 m, m times: b16 address,
+ * order[64] 3 password  b16 sealed_secret, b16 address, SHA256(gate)[32], b16 subject (UTF-8),
+ *                     order[32]
+ *     signature[64]
+ * Orders and signature: envelope/order.h. */
 #define FORM_PIECE 0xffffu       /* its number among the pieces of an upload */
 #define FORM_MAX   (4u << 20)    /* bytes */
 #define SENT_MAX   (512u << 10)  /* bytes of sent_copy: ciphertext of the sender's own (4.6) */
@@ -159,11 +161,11 @@ enum {
     SW_UPLOAD_DROP_REPLY,  /* status */
     SW_SEND_REPLY, /* status, message_id[16]. FORMAT: the form or the envelope is malformed, or does
                       not agree with the pieces, or a link ends too late or has ended; AUTH: sender
-                      fields are not this device's; DENIED: mail_from is not the user's; EXPIRED:
-                      there is no session; STATE: a box is for an old PUK, fetch chains anew;
-                      NOT_FOUND: a box's user is gone; LIMIT: too much for one user; EXISTS: this
-                      message_id was sent; NO_KEY: the keeper cannot open a secret; CONFIG: there
-                      are outside recipients and the relay is off */
+                      fields or signature are not this device's; DENIED: mail_from is not the
+                      user's; EXPIRED: there is no session; STATE: a box is for an old PUK, fetch
+                      chains anew; NOT_FOUND: a box's user is gone; LIMIT: too much for one user;
+                      EXISTS: this message_id was sent; NO_KEY: the keeper cannot open a secret;
+                      CONFIG: there are outside recipients and the relay is off */
     SW_SENT_REPLY, /* status, u32 total, then bytes from offset */
     SW_DELIVERY_STATUS_REPLY, /* status, u64 sent_ms, u16 n, n times: b16 address, u8 kind (box
                                  kinds), u8 state (enum store_delivery), u64 since_ms, u64 next_ms
@@ -230,12 +232,12 @@ enum {
     SD_JOB_REPLY = 0x0c80, /* status, u8 kind (box kinds; 0: nothing can be opened any more, report
                               the failure), message_id[16], recipient_id[16], u64 queued_ms, u64
                               give_up_ms (after it a delay is a failure), u32 attempt, b16
-                              mail_from, b16 destination (domain), user_id[16], u32 generation,
-                              puk_pk[32] (the sender's, for a report), u64 expires_ms (links; else
-                              0), b16 subject (links; kind 0: why, for people; else empty),
-                              digest[32] (of a link's box; kind 3 alone), u16 n, n
-                              times: b16 address of the sender's own; u16 n, n times: u16
-                              index, b16 recipient address */
+                              mail_from (as the orders have it), b16 destination (domain),
+                              user_id[16], u32 generation, puk_pk[32] (the sender's, for a report),
+                              u64 expires_ms (links; else 0), b16 subject (links; kind 0: why, for
+                              people; else empty), digest[32] (of a link's box; kind 3 alone), u16
+                              n, n times: b16 address of the sender's own; u16 n, n times: u16
+                              index, b16 recipient address, b16 order (envelope/order.h) */
     SD_ENVELOPE_REPLY, /* status, u32 total, then bytes of (b32 envelope, b32 box) from offset */
     SD_PIECE_REPLY,    /* status, u64 total ciphertext bytes, b32 bytes */
     SD_REPORT_BYTES_REPLY, /* status */

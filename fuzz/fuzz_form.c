@@ -27,14 +27,15 @@ static void inside(const uint8_t *data, size_t size, const uint8_t *at, size_t l
 
 static void check_addresses(const struct form *f, const uint8_t *data, size_t size)
 {
-    for (size_t i = 0; i < f->n_addresses; i++) {
-        const struct store_text *a = &f->address[i];
+    for (size_t i = 0; i < f->n_outside; i++) {
+        const struct store_text *a = &f->outside[i].address;
+        inside(data, size, f->outside[i].order, SIGN_SIZE);
         inside(data, size, a->bytes, a->len);
         insist(a->len > 2 && a->len <= FORM_ADDRESS && memchr(a->bytes, '@', a->len) != NULL);
         for (size_t k = 0; k < a->len; k++)
             insist(a->bytes[k] > 0x20 && a->bytes[k] != 0x7f &&
                    strchr("<>\"\\,", a->bytes[k]) == NULL);
-        insist(i == 0 || compare(&f->address[i - 1], a) < 0);
+        insist(i == 0 || compare(&f->outside[i - 1], &f->outside[i]) < 0);
     }
 }
 
@@ -46,9 +47,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         insist(f == NULL);
         return 0;
     }
-    insist(f->envelope.from_user && f->n_users + f->n_links + f->n_addresses <= MOST + 1);
+    insist(f->envelope.from_user && f->n_users + f->n_links + f->n_outside <= MOST + 1);
     insist(strlen(f->mail_from) > 2 && (f->envelope.message_id[6] & 0xf0) == 0x70);
     inside(data, size, f->envelope_bytes, f->envelope_len);
+    /* Nothing of it is left out of what is signed but the signature. */
+    insist(f->signed_bytes == data && f->signed_len + SIGN_SIZE == size &&
+           f->signature == data + f->signed_len);
     inside(data, size, f->sent_copy.bytes, f->sent_copy.len);
     for (size_t i = 0; i < f->n_users; i++) {
         inside(data, size, f->user[i].bytes, f->user[i].len);
@@ -59,9 +63,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     for (size_t i = 0; i < f->n_links; i++) {
         inside(data, size, f->link[i].secret, KEYS_SECRET_BOX);
         inside(data, size, f->link[i].gate_hash, HASH_SIZE);
+        inside(data, size, f->link[i].order, HASH_SIZE);
         insist(form_address(f->link[i].address.bytes, f->link[i].address.len));
     }
-    insist(f->relay == (f->n_addresses > 0));
+    insist(f->relay == (f->n_outside > 0));
     if (f->relay)
         inside(data, size, f->relay_secret, KEYS_SECRET_BOX);
     check_addresses(f, data, size);

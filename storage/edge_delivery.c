@@ -59,6 +59,7 @@ static enum sp_err put_recipients(struct store_role *r, const struct lease *l, s
             return err;
         wire_put_u16(out, l->open[i]);
         wire_put_b16(out, recipient.address.bytes, recipient.address.len);
+        wire_put_b16(out, recipient.order.bytes, recipient.order.len);
     }
     return SP_OK;
 }

@@ -17,6 +17,7 @@
  */
 #include "storage/edges.h"
 #include "daemon/messages.h"
+#include "envelope/order.h"
 
 #include <sodium.h>
 #include <stdlib.h>
@@ -38,6 +39,8 @@ static struct parcel parcel;
 
 /* --- checks --- */
 
+/* The session is one of this device's, the mail is in its name, and it has signed every byte: web,
+ * through which all of it came, can change nothing. */
 static enum sp_err check_device(struct store_role *r, const struct sending *s,
                                 const struct session *session)
 {
@@ -45,7 +48,7 @@ static enum sp_err check_device(struct store_role *r, const struct sending *s,
     struct sigchain chain;
     const struct envelope *e = &s->form->envelope;
     enum sp_err err = store_user_by_no(r->store, s->user, &user);
-    if (err == SP_OK && !may_try(r, &user, user.chain_seq))
+    if (err == SP_OK && !may_try(r, &user, user.chain_seq + 1))
         err = SP_ERR_LIMIT;
     if (err == SP_OK)
         err = chain_load(r, &user, &chain);
@@ -55,7 +58,8 @@ static enum sp_err check_device(struct store_role *r, const struct sending *s,
     if (device == NULL || device->revoked || memcmp(e->sender_user_id, s->user_id, ID_SIZE) != 0 ||
         memcmp(e->sender_sign_pk, device->sign_pk, KEY_SIZE) != 0)
         return SP_ERR_AUTH;
-    return SP_OK;
+    return order_verify_form(device->sign_pk, s->draft, s->form->signed_bytes, s->form->signed_len,
+                             s->form->signature);
 }
 
 static enum sp_err check_pieces(struct store_role *r, const struct sending *s, uint64_t *bytes)
@@ -118,10 +122,11 @@ static enum sp_err check_outside(struct store_role *r, const struct form *f)
         return SP_ERR_CONFIG;
     for (size_t i = 0; i < f->n_users; i++)
         room += ADDRESS_FIXED + strlen(parcel.address[i]);
-    for (size_t i = 0; i < f->n_addresses; i++) {
+    for (size_t i = 0; i < f->n_outside; i++) {
         char address[STORE_MAX_ADDRESS];
-        room += ADDRESS_FIXED + f->address[i].len;
-        if (store_address(f->address[i].bytes, f->address[i].len, false, address) != SP_OK ||
+        room += ADDRESS_FIXED + f->outside[i].address.len;
+        if (store_address(f->outside[i].address.bytes, f->outside[i].address.len, false, address) !=
+                SP_OK ||
             own_domain(r, address))
             return SP_ERR_FORMAT; /* ours get boxes of their own */
     }
@@ -139,8 +144,10 @@ static enum sp_err check_link(struct store_role *r, const struct form *f, size_t
     struct store_link taken;
     char address[STORE_MAX_ADDRESS];
     uint64_t now = link_now(r), longest = r->role->config->web_max_expiry * 1000u;
-    *to = (struct store_link_new){
-        .address = from->address, .subject = from->subject, .gate_hash = from->gate_hash};
+    *to = (struct store_link_new){.address = from->address,
+                                  .subject = from->subject,
+                                  .order = from->order,
+                                  .gate_hash = from->gate_hash};
     if (from->box.expiry > UINT64_MAX / 1000u)
         return SP_ERR_FORMAT;
     to->expires_ms = from->box.expiry * 1000u;
@@ -293,10 +300,10 @@ static void fill(struct store_outgoing *o, const struct sending *s)
     }
     *o = (struct store_outgoing){.user = s->user,
                                  .copy = f->sent_copy,
-                                 .mail_from = f->mail_from,
+                                 .mail_from = f->mail_from_text,
                                  .user_address = parcel.user_address,
-                                 .outside = f->address,
-                                 .n_outside = f->n_addresses,
+                                 .outside = f->outside,
+                                 .n_outside = f->n_outside,
                                  .secret = f->relay ? s->secret : NULL,
                                  .link = parcel.link,
                                  .n_links = f->n_links};
@@ -321,7 +328,7 @@ static enum sp_err commit(struct store_role *r, struct sending *s)
                           .frame = s->frame,
                           .user = s->user,
                           .users = s->form->n_users,
-                          .outside = s->form->n_addresses,
+                          .outside = s->form->n_outside,
                           .links = s->form->n_links,
                           .n_secrets = s->n_secrets};
     memcpy(said->message_id, s->form->envelope.message_id, ID_SIZE);

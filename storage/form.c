@@ -63,7 +63,8 @@ static struct store_text domain_of(const struct store_text *address)
 /* By domain without case, then by local part with it. */
 static int compare(const void *left, const void *right)
 {
-    const struct store_text *a = left, *b = right;
+    const struct store_text *a = &((const struct store_outsider *)left)->address,
+                            *b = &((const struct store_outsider *)right)->address;
     struct store_text x = domain_of(a), y = domain_of(b);
     size_t n = x.len < y.len ? x.len : y.len;
     int order = strncasecmp((const char *)x.bytes, (const char *)y.bytes, n);
@@ -103,21 +104,23 @@ static enum sp_err get_relay(struct form *f, struct wire_in *in, const uint8_t *
     f->relay_len = len;
     f->relay_box = *box;
     f->relay_secret = get_secret(in);
-    f->n_addresses = wire_get_u16(in);
-    if (in->bad || f->n_addresses == 0)
+    f->n_outside = wire_get_u16(in);
+    if (in->bad || f->n_outside == 0)
         return SP_ERR_FORMAT;
-    if (f->n_addresses > max)
+    if (f->n_outside > max)
         return SP_ERR_LIMIT;
-    f->address = calloc(f->n_addresses, sizeof(*f->address));
-    if (f->address == NULL)
+    f->outside = calloc(f->n_outside, sizeof(*f->outside));
+    if (f->outside == NULL)
         return SP_ERR_MEMORY;
-    for (size_t i = 0; i < f->n_addresses; i++)
-        get_address(in, &f->address[i]);
+    for (size_t i = 0; i < f->n_outside; i++) {
+        get_address(in, &f->outside[i].address);
+        f->outside[i].order = wire_get_bytes(in, SIGN_SIZE);
+    }
     if (in->bad)
         return SP_ERR_FORMAT;
-    qsort(f->address, f->n_addresses, sizeof(*f->address), compare);
-    for (size_t i = 1; i < f->n_addresses; i++)
-        if (compare(&f->address[i - 1], &f->address[i]) == 0)
+    qsort(f->outside, f->n_outside, sizeof(*f->outside), compare);
+    for (size_t i = 1; i < f->n_outside; i++)
+        if (compare(&f->outside[i - 1], &f->outside[i]) == 0)
             return SP_ERR_FORMAT;
     return SP_OK;
 }
@@ -128,6 +131,7 @@ static enum sp_err get_link(struct form_link *l, struct wire_in *in)
     get_address(in, &l->address);
     l->gate_hash = wire_get_bytes(in, HASH_SIZE);
     l->subject.bytes = wire_get_b16(in, FORM_SUBJECT, &l->subject.len);
+    l->order = wire_get_bytes(in, HASH_SIZE);
     return !in->bad && utf8_is_text(l->subject.bytes, l->subject.len) ? SP_OK : SP_ERR_FORMAT;
 }
 
@@ -172,13 +176,15 @@ static enum sp_err get_start(struct form *f, struct wire_in *in)
     if (envelope_decode(f->envelope_bytes, f->envelope_len, &f->envelope) != SP_OK ||
         !f->envelope.from_user || !is_uuid7(f->envelope.message_id))
         return SP_ERR_FORMAT;
-    return store_address(from, len, false, f->mail_from) == SP_OK && form_address(from, len)
-               ? SP_OK
-               : SP_ERR_FORMAT;
+    if (store_address(from, len, false, f->mail_from) != SP_OK || !form_address(from, len))
+        return SP_ERR_FORMAT;
+    memcpy(f->mail_from_text, from, len);
+    return SP_OK;
 }
 
 static enum sp_err decode(struct form *f, struct wire_in *in, size_t max)
 {
+    f->signed_bytes = in->at;
     enum sp_err err = get_start(f, in);
     size_t n = wire_get_u16(in);
     if (err != SP_OK || in->bad || n == 0)
@@ -193,9 +199,11 @@ static enum sp_err decode(struct form *f, struct wire_in *in, size_t max)
         err = get_box(f, in, max);
     if (err != SP_OK)
         return err;
+    f->signed_len = (size_t)(in->at - f->signed_bytes);
+    f->signature = wire_get_bytes(in, SIGN_SIZE);
     if (!wire_in_done(in))
         return SP_ERR_FORMAT;
-    return f->n_users + f->n_links + f->n_addresses <= max + 1 ? SP_OK : SP_ERR_LIMIT;
+    return f->n_users + f->n_links + f->n_outside <= max + 1 ? SP_OK : SP_ERR_LIMIT;
 }
 
 enum sp_err form_decode(const uint8_t *bytes, size_t len, size_t max_recipients, struct form **out)
@@ -220,6 +228,6 @@ void form_free(struct form *f)
         return;
     free(f->user);
     free(f->link);
-    free(f->address);
+    free(f->outside);
     free(f);
 }

@@ -27,6 +27,7 @@ struct form_link {
     struct store_text address;
     const uint8_t *gate_hash; /* HASH_SIZE bytes */
     struct store_text subject;
+    const uint8_t *order; /* HASH_SIZE bytes: envelope/order.h */
 };
 
 struct form {
@@ -34,17 +35,20 @@ struct form {
     size_t envelope_len;
     struct envelope envelope;
     struct store_text sent_copy;
-    char mail_from[STORE_MAX_ADDRESS]; /* in normal form */
-    size_t n_users, n_links, n_addresses;
+    char mail_from[STORE_MAX_ADDRESS];      /* in normal form */
+    char mail_from_text[STORE_MAX_ADDRESS]; /* as it stands */
+    size_t n_users, n_links, n_outside;
     struct form_user *user; /* no user twice */
     struct form_link *link;
     bool relay; /* there is a box for the appliance itself: */
     const uint8_t *relay_bytes;
     size_t relay_len;
     struct box relay_box;
-    const uint8_t *relay_secret; /* KEYS_SECRET_BOX bytes */
-    struct store_text *address;  /* for it: sorted by domain, none twice, case of the local part
-                                    as it stands */
+    const uint8_t *relay_secret;    /* KEYS_SECRET_BOX bytes */
+    struct store_outsider *outside; /* for it: sorted by domain, none twice, as they stand */
+    const uint8_t *signed_bytes;    /* all but the signature */
+    size_t signed_len;
+    const uint8_t *signature; /* SIGN_SIZE bytes, not verified */
 };
 
 /* Decodes all of it, strictly; *out leads into bytes, the caller frees it with form_free. The

@@ -156,7 +156,7 @@ enum sp_err jobs_add(struct store *s, uint64_t no, const struct store_outgoing *
     enum sp_err err = secret_put(s, no, o->secret);
     for (size_t i = 0; err == SP_OK && i < o->n_outside; i++) {
         char destination[STORE_MAX_ADDRESS];
-        job_destination(&o->outside[i], destination);
+        job_destination(&o->outside[i].address, destination);
         if (i > 0 && (j.n == STORE_JOB_RECIPIENTS || strcmp(destination, j.destination) != 0)) {
             err = job_write(s, &j);
             j.job++;
@@ -167,7 +167,8 @@ enum sp_err jobs_add(struct store *s, uint64_t no, const struct store_outgoing *
                                     .kind = o->secret->kind,
                                     .state = DELIVERY_QUEUED,
                                     .since_ms = o->message.received_ms,
-                                    .address = o->outside[i]};
+                                    .address = o->outside[i].address,
+                                    .order = {o->outside[i].order, SIGN_SIZE}};
         j.recipient[j.n++] = r.index;
         if (err == SP_OK)
             err = recipient_put(s, no, &r, j.job);

@@ -119,6 +119,7 @@ static enum sp_err link_add(struct store *s, uint64_t no, const struct store_out
                                 .state = DELIVERY_QUEUED,
                                 .since_ms = o->message.received_ms,
                                 .address = new->address,
+                                .order = {new->order, HASH_SIZE},
                                 .expires_ms = new->expires_ms};
     struct store_link l = {.no = no,
                            .user = o->user,

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #define SENT_ROW      (8u + 8u + 8u + 8u + 4u + 2u)
-#define RECIPIENT_MAX (36u + 2u * (2u + STORE_ANSWER))
+#define RECIPIENT_MAX (36u + 2u * (2u + STORE_ANSWER) + 2u + SIGN_SIZE)
 #define DAY_MS        UINT64_C(86400000)
 
 /* --- rows --- */
@@ -65,6 +65,7 @@ enum sp_err recipient_put(struct store *s, uint64_t no, const struct store_recip
     wire_put_u16(&out, job);
     wire_put_b16(&out, r->address.bytes, r->address.len);
     wire_put_b16(&out, r->text.bytes, r->text.len);
+    wire_put_b16(&out, r->order.bytes, r->order.len);
     wire_put_u64(&out, r->expires_ms);
     wire_put_u64(&out, r->opened_ms);
     wire_put_u32(&out, r->visits);
@@ -81,6 +82,7 @@ static enum sp_err recipient_decode(struct wire_in in, struct store_recipient *r
     *job = wire_get_u16(&in);
     r->address.bytes = wire_get_b16(&in, STORE_MAX_ADDRESS, &r->address.len);
     r->text.bytes = wire_get_b16(&in, STORE_ANSWER, &r->text.len);
+    r->order.bytes = wire_get_b16(&in, SIGN_SIZE, &r->order.len);
     r->expires_ms = wire_get_u64(&in);
     r->opened_ms = wire_get_u64(&in);
     r->visits = wire_get_u32(&in);

@@ -242,9 +242,16 @@ struct store_text {
     size_t len;
 };
 
+/* One recipient outside of a mail that is being sent. */
+struct store_outsider {
+    struct store_text address;
+    const uint8_t *order; /* SIGN_SIZE bytes: envelope/order.h */
+};
+
 /* One link of a mail that is being sent. */
 struct store_link_new {
     struct store_text address, subject; /* who gets it; subject of the notification, may be empty */
+    const uint8_t *order;               /* HASH_SIZE bytes: envelope/order.h */
     const uint8_t *gate_hash;           /* HASH_SIZE bytes: SHA-256 of the gate (FORMAT.md 6) */
     uint8_t digest[HASH_SIZE];          /* recipient-associated digest of its box */
     uint64_t expires_ms;
@@ -255,11 +262,11 @@ struct store_link_new {
 struct store_outgoing {
     uint64_t user;
     uint8_t draft[ID_SIZE];
-    struct store_message message; /* the sender's own box has sent set; received_ms: now */
-    struct store_text copy;       /* the sent copy */
-    const char *mail_from;
-    const char *const *user_address;  /* of each box, for the status */
-    const struct store_text *outside; /* addresses, sorted by domain */
+    struct store_message message;         /* the sender's own box has sent set; received_ms: now */
+    struct store_text copy;               /* the sent copy */
+    const char *mail_from;                /* as it stands in the form: orders cover it */
+    const char *const *user_address;      /* of each box, for the status */
+    const struct store_outsider *outside; /* sorted by domain */
     size_t n_outside;
     const struct store_secret *secret; /* of the relay box; NULL: there is none */
     const struct store_link_new *link;
@@ -297,6 +304,7 @@ struct store_recipient {
     uint64_t since_ms, next_ms; /* next_ms 0: nothing more comes */
     uint32_t attempts;
     struct store_text address, text; /* good until the next call into the store */
+    struct store_text order;         /* the same; empty: a user's */
     uint64_t expires_ms, opened_ms;  /* links; 0: never */
     uint32_t visits;
 };

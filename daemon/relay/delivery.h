@@ -3,9 +3,9 @@
 /*
  * One lease, one process: a mail to its recipients at one destination, opened as it is sent, and
  * told of to the store. Split by what it does: delivery.c (the whole), opening.c (envelope, keys,
- * first pass, signatures), route.c (whom to connect to), attempt.c (connections, transactions),
- * outcome.c (what the store is told), report.c (what the sender is told), flow.c, job.c, facts.c,
- * edge.c; below them dialog.h, dkim.h, remote.h.
+ * first pass, signatures), orders.c (who may get it), route.c (whom to connect to), attempt.c
+ * (connections, transactions), outcome.c (what the store is told), report.c (what the sender is
+ * told), flow.c, job.c, facts.c, edge.c; below them dialog.h, dkim.h, remote.h.
  */
 #include "daemon/config.h"
 #include "daemon/domain.h"
@@ -105,6 +105,15 @@ enum sp_err opening_open(struct delivery *d, struct dialog_verdict *why);
 enum sp_err notice_open(struct delivery *d, struct dialog_verdict *why);
 /* The first pass: all pieces are what the manifest says, the mail may be sent as it is. */
 enum sp_err opening_inspect(struct delivery *d, struct dialog_verdict *why);
+
+/* orders.c: whether the sender has ordered the mail for each recipient of the job, whose domain is
+ * the job's destination. sign_pk, digest: what the keeper has opened the box for. */
+bool orders_relay(const struct job *job, const uint8_t sign_pk[KEY_SIZE],
+                  const uint8_t digest[HASH_SIZE]);
+/* The same of a link, and of all that its notification says. */
+bool orders_link(const struct job *job, const uint8_t password[KEY_SIZE]);
+/* The verdict if not. */
+void orders_refused(struct dialog_verdict *why);
 
 /* attempt.c: tries all hosts of the route until every recipient is settled or nothing is left. Who
  * was served is told to the store at once. */

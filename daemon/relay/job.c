@@ -50,6 +50,26 @@ static const char *ascii_form(const char *address, size_t *used)
     return out;
 }
 
+/* As long as those of its kind are; one that is not opened any more needs none. */
+static void get_order(struct wire_in *in, uint8_t kind, uint8_t out[SIGN_SIZE])
+{
+    size_t len, n = kind == BOX_RELAY ? SIGN_SIZE : HASH_SIZE;
+    const uint8_t *order = wire_get_b16(in, SIGN_SIZE, &len);
+    if (kind != 0 && len != n)
+        wire_in_fail(in);
+    if (!in->bad)
+        memcpy(out, order, len);
+}
+
+static void get_from(struct wire_in *in, struct job *job)
+{
+    char from[STORE_MAX_ADDRESS];
+    edge_get_text(in, job->from_text, sizeof(job->from_text));
+    if (store_address(job->from_text, strlen(job->from_text), false, from) != SP_OK)
+        wire_in_fail(in);
+    memcpy(job->from, from, strlen(from) + 1);
+}
+
 enum sp_err job_decode(const uint8_t *bytes, size_t len, struct job *job)
 {
     struct wire_in in = wire_in(bytes, len);
@@ -61,7 +81,7 @@ enum sp_err job_decode(const uint8_t *bytes, size_t len, struct job *job)
     job->queued_ms = wire_get_u64(&in);
     job->give_up_ms = wire_get_u64(&in);
     job->attempt = wire_get_u32(&in);
-    edge_get_text(&in, job->from, sizeof(job->from));
+    get_from(&in, job);
     edge_get_text(&in, job->destination, sizeof(job->destination));
     wire_get_copy(&in, job->user_id, ID_SIZE);
     job->generation = wire_get_u32(&in);
@@ -81,6 +101,7 @@ enum sp_err job_decode(const uint8_t *bytes, size_t len, struct job *job)
     for (size_t i = 0; !in.bad && i < job->n; i++) {
         job->index[i] = wire_get_u16(&in);
         job->to[i] = keep_text(&in, &used);
+        get_order(&in, job->kind, job->order[i]);
         job->rcpt[i] = ascii_form(job->to[i], &used_others);
     }
     if (wire_in_done(&in))

@@ -17,7 +17,8 @@ struct job {
     uint8_t message_id[ID_SIZE], recipient_id[ID_SIZE];
     uint64_t queued_ms, give_up_ms;
     uint32_t attempt;
-    char from[JOB_ADDRESS];
+    char from[JOB_ADDRESS];        /* as the store compares addresses */
+    char from_text[JOB_ADDRESS];   /* as the orders have it */
     char destination[JOB_ADDRESS]; /* a domain, or an address literal with its brackets */
     uint8_t user_id[ID_SIZE];
     uint32_t generation;
@@ -28,7 +29,8 @@ struct job {
     size_t n_own, n;
     const char *own[JOB_OWN]; /* the sender's addresses, as the store compares them */
     uint16_t index[JOB_RECIPIENTS];
-    const char *to[JOB_RECIPIENTS];
+    const char *to[JOB_RECIPIENTS];           /* as the orders have them */
+    uint8_t order[JOB_RECIPIENTS][SIGN_SIZE]; /* kinds 2 and 3: envelope/order.h */
     const char *rcpt[JOB_RECIPIENTS]; /* the same as servers are told: the domain in A-labels where
                                          that spares them SMTPUTF8 */
 };

@@ -151,6 +151,11 @@ enum sp_err notice_open(struct delivery *d, struct dialog_verdict *why)
     enum sp_err err = fetch_password(n);
     memcpy(n->parts.id, d->job.recipient_id, ID_SIZE);
     memcpy(n->parts.digest, d->job.digest, HASH_SIZE);
+    if (err == SP_OK && !orders_link(&d->job, n->parts.password)) {
+        lockmem_wipe(n, sizeof(*n));
+        orders_refused(why);
+        return SP_OK;
+    }
     if (err == SP_OK)
         err = link_format(d->config->web_url, &n->parts, n->link, sizeof(n->link));
     if (err == SP_OK) {

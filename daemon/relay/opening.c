@@ -98,6 +98,15 @@ static enum sp_err open_box(const struct letter *l, uint8_t *locked, size_t cap,
     return wire_in_done(&in) ? SP_OK : SP_ERR_PEER;
 }
 
+/* The keeper has opened the box for these very fields. */
+static bool is_ordered(const struct job *job, const struct letter *l)
+{
+    uint8_t manifest_hash[HASH_SIZE], digest[HASH_SIZE];
+    return l->envelope.from_user && envelope_manifest_hash(&l->envelope, manifest_hash) == SP_OK &&
+           box_digest(&l->envelope, manifest_hash, &l->box, digest) == SP_OK &&
+           orders_relay(job, l->envelope.sender_sign_pk, digest);
+}
+
 static bool lengths_agree(const struct envelope *e, const struct manifest *m)
 {
     bool same = e->n_pieces == m->n_pieces;
@@ -147,7 +156,9 @@ enum sp_err opening_open(struct delivery *d, struct dialog_verdict *why)
         err = decode(&d->job, len, &letter);
     if (err == SP_OK)
         err = open_manifest(d, &letter);
-    d->opened = err == SP_OK;
+    d->opened = err == SP_OK && is_ordered(&d->job, &letter);
+    if (err == SP_OK && !d->opened)
+        orders_refused(why);
     if (!is_final(err))
         return err;
     if (err == SP_ERR_LIMIT)

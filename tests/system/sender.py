@@ -176,19 +176,33 @@ class Mail:
         key = hkdf(self.device.seeds[generation], b"sealpost/1 puk symmetric")
         return struct.pack(">I", generation) + cake(key, text)
 
-    def form(self):
+    def relay_order(self, box, address):
+        return self.device.sign.sign(b16(b"sealpost/1 relay order") + digest(self.envelope, box)
+                                     + b16(self.mail_from.encode()) + b16(address.encode()))
+
+    def link_order(self, link):
+        return hmac256(link.password, b16(b"sealpost/1 link order") + link.id + link.digest
+                       + struct.pack(">Q", link.expires) + b16(self.mail_from.encode())
+                       + b16(link.address.encode()) + b16(link.subject.encode()))
+
+    def unsigned_form(self):
         out = b"SPSB\1" + b32(self.envelope_bytes()) + b32(self.sent_copy()) + b16(self.mail_from.encode())
         out += struct.pack(">H", len(self.boxes))
         for b in self.boxes:
             out += b32(self.box_fields(b) + b16(b["sealed"]))
             if b["kind"] == RELAY:
                 out += b16(self.sealed_secret) + struct.pack(">H", len(self.outside))
-                out += b"".join(b16(a.encode()) for a in self.outside)
+                out += b"".join(b16(a.encode()) + self.relay_order(b, a) for a in self.outside)
             if b["kind"] == LINK:
                 link = self.links[b["recipient_id"]]
                 out += b16(self.for_keeper(b, link.password)) + b16(link.address.encode())
-                out += hashlib.sha256(link.gate).digest() + b16(link.subject.encode())
+                out += hashlib.sha256(link.gate).digest() + b16(link.subject.encode()) + self.link_order(link)
         return out
+
+    def form(self, upload):
+        """Signed for this upload (its id, 16 bytes)."""
+        out = self.unsigned_form()
+        return out + self.device.sign.sign(b16(b"sealpost/1 form") + upload + hashlib.sha256(out).digest())
 
 
 class Sender:
@@ -237,7 +251,7 @@ class Sender:
         sizes = struct.pack(">H", len(mail.pieces)) + b"".join(struct.pack(">Q", len(p)) for p in mail.pieces)
         upload = d.call("POST", "/v1/upload", sizes, expect=200).body.hex()
         parts = {f"piece/{i}": piece for i, piece in enumerate(mail.pieces)}
-        parts["form"] = mail.form() if form is None else form
+        parts["form"] = mail.form(bytes.fromhex(upload)) if form is None else form
         for name, data in parts.items():
             for at in range(0, len(data), PART):
                 d.call("PUT", f"/v1/upload/{upload}/{name}?offset={at}", data[at:at + PART], expect=204)

@@ -30,14 +30,35 @@ class Form:
             self.boxes.append(box)
             if box["kind"] == 2:
                 box["secret"] = r.counted(2)
-                self.outside = [r.counted(2).decode() for _ in range(r.num(2))]
+                self.outside, self.orders = [], []
+                for _ in range(r.num(2)):
+                    self.outside.append(r.counted(2).decode())
+                    self.orders.append(r.take(64))
             elif box["kind"] == 3:
                 box.update(secret=r.counted(2), address=r.counted(2).decode(), gate_sha256=r.take(32),
-                           subject=r.counted(2).decode())
+                           subject=r.counted(2).decode(), order=r.take(32))
                 self.links.append(box)
             else:
                 assert box["kind"] == 1
+        self.signature = r.take(64)
         r.end()
+        self.signed = data[:-64]
+
+    def check(self, upload):
+        """What the device has signed: all of it, for this upload, and each recipient's order."""
+        device, sender = Ed25519PublicKey.from_public_bytes(self.envelope["sender_sign_pk"]), self.mail_from.encode()
+        device.verify(self.signature, b16(b"sealpost/1 form") + upload + hashlib.sha256(self.signed).digest())
+        for box in self.boxes:
+            for address, order in zip(self.outside, self.orders) if box["kind"] == 2 else []:
+                device.verify(order, b16(b"sealpost/1 relay order") + digest(self.envelope, box) + b16(sender)
+                              + b16(address.encode()))
+
+    def check_order(self, link, password):
+        """That of a link, whose password it takes."""
+        assert link["order"] == hmac256(password, b16(b"sealpost/1 link order") + link["recipient_id"]
+                                        + digest(self.envelope, link) + link["context"]
+                                        + b16(self.mail_from.encode()) + b16(link["address"].encode())
+                                        + b16(link["subject"].encode()))
 
 
 class Sent:
@@ -198,6 +219,7 @@ class SendServer:
         lengths, pieces, form = self.uploads[ident]
         assert [len(p) for p in pieces] == list(lengths)
         sent = Sent(bytes(form), pieces)
+        sent.form.check(bytes.fromhex(ident))
         message = sent.form.envelope["message_id"]
         if message.hex() in self.sent:
             return 409, b'{"error": "sent already"}'

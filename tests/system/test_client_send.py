@@ -217,6 +217,7 @@ def test_links_open_with_what_is_printed_and_with_what_the_keeper_gets(alice, bo
         assert secret == b"SPSK\x01\x03" + link_id + password and link_id == box["recipient_id"]
         assert box["generation"] == 0 and box["recipient_pk"] == b"" and len(box["context"]) == 8
         assert before + 7 * 86400 - 1 <= int.from_bytes(box["context"], "big") <= time.time() + 7 * 86400
+        sent.form.check_order(box, password)
         gate = hmac256(password, b"sealpost/1 gate")
         assert box["gate_sha256"] == hashlib.sha256(gate).digest()
         assert shown == digest(sent.form.envelope, box) and box["subject"] == "Gr\u00fc\u00dfe"

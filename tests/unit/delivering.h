@@ -3,6 +3,7 @@
 /* For tests of a delivery: one in a process of its own, its peers played by the test (outgoing.h),
  * a server for it to talk to (smtpserver.h). */
 #include "daemon/relay/delivery.h"
+#include "daemon/relay/template.h"
 #include "daemon/tls.h"
 #include "sandbox/lockmem.h"
 #include "tests/unit/outgoing.h"
@@ -50,7 +51,8 @@ static inline int set_up(void **state)
                              .domain = {1, {(char *)(uintptr_t) "example.org"}},
                              .dkim_selector = {1, {(char *)(uintptr_t) "sp1"}},
                              .relay_mode = RELAY_MX,
-                             .private_addresses = CONFIG_YES};
+                             .private_addresses = CONFIG_YES,
+                             .web_url = (char *)(uintptr_t) "https://mail.example.org"};
     peers = (struct peers){.mail = &mail,
                            .kind = BOX_RELAY,
                            .from = "alice@example.org",
@@ -82,7 +84,10 @@ static pid_t child;
 /* Runs one delivery; its exit status, or 128 + signal. */
 static inline int deliver(void)
 {
-    const struct delivery_start with = {.config = &config, .tls = client_tls};
+    const struct delivery_start with = {.config = &config,
+                                        .tls = client_tls,
+                                        .template = template_built_in,
+                                        .template_len = strlen(template_built_in)};
     int pair[3][2], status;
     config.relay_port = server.port;
     for (int i = 0; i < 3; i++)

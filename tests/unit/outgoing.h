@@ -11,6 +11,7 @@
 #include "envelope/envelope.h"
 #include "envelope/keys.h"
 #include "envelope/manifest.h"
+#include "envelope/order.h"
 #include "storage/store.h"
 
 #include <poll.h>
@@ -34,7 +35,8 @@ struct mail {
     uint8_t *sealed[MAIL_PIECES];
     size_t sealed_len[MAIL_PIECES];
     uint8_t message_id[ID_SIZE], recipient_id[ID_SIZE], relay_sk[KEY_SIZE];
-    uint8_t letter[70000]; /* b32 envelope, b32 box */
+    uint8_t sign_sk[64], digest[HASH_SIZE]; /* of the sender's device; of the relay's box */
+    uint8_t letter[70000];                  /* b32 envelope, b32 box */
     size_t letter_len;
     uint8_t *whole; /* as it must arrive, less what the appliance puts in front */
     size_t whole_len;
@@ -90,7 +92,7 @@ static inline void mail_seal(struct mail *m)
     struct piece piece[MAIL_PIECES] = {0};
     struct envelope e = {.suite = ENVELOPE_SUITE_X25519, .from_user = true};
     struct box b = {.kind = BOX_RELAY};
-    uint8_t shared[KEY_SIZE], ephemeral[KEY_SIZE], sign_sk[64], hash[HASH_SIZE];
+    uint8_t shared[KEY_SIZE], ephemeral[KEY_SIZE], hash[HASH_SIZE];
     uint8_t box_sealed[BOX_MAX_SEALED], envelope[69000], box[BOX_MAX];
     size_t n, envelope_len, box_len;
     bool ok = true;
@@ -122,7 +124,7 @@ static inline void mail_seal(struct mail *m)
     keys_uuid7(1700000000000, m->message_id);
     memcpy(e.message_id, m->message_id, ID_SIZE);
     randombytes_buf(e.sender_user_id, ID_SIZE);
-    crypto_sign_keypair(e.sender_sign_pk, sign_sk);
+    crypto_sign_keypair(e.sender_sign_pk, m->sign_sk);
     randombytes_buf(ephemeral, sizeof(ephemeral));
     randombytes_buf(m->relay_sk, sizeof(m->relay_sk));
     randombytes_buf(m->recipient_id, ID_SIZE);
@@ -130,7 +132,8 @@ static inline void mail_seal(struct mail *m)
     ok = ok && keys_x25519_public(ephemeral, e.ephemeral_pk) == SP_OK &&
          keys_x25519_public(m->relay_sk, b.recipient_pk) == SP_OK &&
          envelope_manifest_hash(&e, hash) == SP_OK &&
-         box_seal(&e, hash, &b, ephemeral, shared, sign_sk, NULL, box_sealed) == SP_OK &&
+         box_seal(&e, hash, &b, ephemeral, shared, m->sign_sk, NULL, box_sealed) == SP_OK &&
+         box_digest(&e, hash, &b, m->digest) == SP_OK &&
          envelope_encode(&e, envelope, sizeof(envelope), &envelope_len) == SP_OK &&
          box_encode(&b, box, sizeof(box), &box_len) == SP_OK;
     if (!ok)
@@ -179,6 +182,12 @@ struct peers {
     uint8_t kind;
     const char *from, *destination, *own[4], *to[PEER_RCPTS];
     size_t n_to;
+    /* What the sender has signed instead of from and to; a link's password, subject, end. */
+    const char *signed_from, *signed_to;
+    uint8_t link_password[KEY_SIZE], link_digest[HASH_SIZE];
+    const char *subject;
+    uint64_t expires_ms;
+    void (*forge)(struct order *o); /* changes what is signed */
     uint64_t give_up_ms;
     uint8_t puk_sk[KEY_SIZE], user_id[ID_SIZE];
     /* The keeper's: an Ed25519 key, "user:password". */
@@ -225,6 +234,32 @@ static inline void peer_status(int fd, uint16_t type, enum sp_err status)
     peer_reply(fd, type, &out);
 }
 
+/* As the sender's client makes it, for the i-th recipient. */
+static inline void put_order(struct peers *p, struct wire_out *out, size_t i)
+{
+    const char *from = p->signed_from != NULL ? p->signed_from : p->from;
+    const char *to = p->signed_to != NULL ? p->signed_to : p->to[i];
+    const char *subject = p->subject != NULL ? p->subject : "";
+    uint8_t order[SIGN_SIZE] = {0};
+    struct order o = {.mail_from = {from, strlen(from)},
+                      .address = {to, strlen(to)},
+                      .subject = {subject, strlen(subject)},
+                      .expiry = p->expires_ms / 1000};
+    bool link = p->kind == BOX_PASSWORD;
+    memcpy(o.digest, link ? p->link_digest : p->mail->digest, HASH_SIZE);
+    memcpy(o.link_id, p->mail->recipient_id, ID_SIZE);
+    if (p->forge != NULL)
+        p->forge(&o);
+    if (p->kind == 0) {
+        wire_put_u16(out, 0);
+        return;
+    }
+    if ((link ? order_mac(p->link_password, &o, order) : order_sign(p->mail->sign_sk, &o, order)) !=
+        SP_OK)
+        abort();
+    wire_put_b16(out, order, link ? HASH_SIZE : SIGN_SIZE);
+}
+
 static inline void store_job(struct peers *p, struct wire_out *out)
 {
     uint8_t puk[KEY_SIZE];
@@ -243,8 +278,10 @@ static inline void store_job(struct peers *p, struct wire_out *out)
     wire_put_bytes(out, p->user_id, ID_SIZE);
     wire_put_u32(out, 3);
     wire_put_bytes(out, puk, KEY_SIZE);
-    wire_put_u64(out, 0);
-    wire_put_str(out, "");
+    wire_put_u64(out, p->expires_ms);
+    wire_put_str(out, p->subject != NULL ? p->subject : "");
+    if (p->kind == BOX_PASSWORD)
+        wire_put_bytes(out, p->link_digest, HASH_SIZE);
     while (own < 4 && p->own[own] != NULL)
         own++;
     wire_put_u16(out, own);
@@ -254,6 +291,7 @@ static inline void store_job(struct peers *p, struct wire_out *out)
     for (uint16_t i = 0; i < p->n_to; i++) {
         wire_put_u16(out, (uint16_t)(7 + i));
         wire_put_str(out, p->to[i]);
+        put_order(p, out, i);
     }
 }
 
@@ -377,6 +415,9 @@ static inline void peer_keeper(struct peers *p, struct ipc_frame *f)
         wire_put_u8(&out, (uint8_t)err);
         if (err == SP_OK)
             wire_put_bytes(&out, shared, KEY_SIZE);
+    } else if (f->type == KD_PASSWORD) {
+        wire_put_u8(&out, SP_OK);
+        wire_put_bytes(&out, p->link_password, KEY_SIZE);
     } else if (f->type == KD_DKIM) {
         p->signatures++;
         crypto_sign_detached(signature, NULL, f->body.at + 33, 32, p->dkim_sk);

@@ -1,6 +1,7 @@
 #ifndef SEALPOST_TESTS_STORE_SENDER_H
 #define SEALPOST_TESTS_STORE_SENDER_H
 /* On top of store_tree.h: a client that uploads and sends, the keeper, the relay, deliveries. */
+#include "envelope/order.h"
 #include "storage/store.h"
 #include "tests/unit/store_tree.h"
 
@@ -20,6 +21,9 @@ struct letter {
     uint32_t generation; /* of the users' boxes */
     const uint8_t *puk;  /* instead of theirs */
     bool other_device, twice, two_relays, no_self, link, bad_uuid, long_piece;
+    uint64_t expiry;                /* of the link */
+    const struct letter *signed_as; /* the form that the device has signed, if it was another */
+    bool other_upload;              /* it was signed for another upload */
 };
 
 static inline void letter_id(const struct letter *l, uint8_t id[ID_SIZE])
@@ -66,15 +70,18 @@ static inline void put_relay(struct wire_out *out, const struct letter *l)
     while (n < 6 && l->outside[n] != NULL)
         n++;
     wire_put_u16(out, n);
-    for (uint16_t i = 0; i < n; i++)
+    for (uint16_t i = 0; i < n; i++) {
+        const uint8_t order[SIGN_SIZE] = {(uint8_t)(i + 1)};
         wire_put_str(out, l->outside[i]);
+        wire_put_bytes(out, order, sizeof(order));
+    }
 }
 
-static inline void put_link(struct wire_out *out)
+static inline void put_link(struct wire_out *out, const struct letter *l)
 {
     uint8_t sealed[BOX_MAX_SEALED] = {0}, secret[KEYS_SECRET_BOX] = {0}, gate[HASH_SIZE] = {0};
     struct box b = {.kind = BOX_PASSWORD,
-                    .expiry = 4000000000u,
+                    .expiry = l->expiry != 0 ? l->expiry : 4000000000u,
                     .sealed = sealed,
                     .sealed_len = (size_t)cake_sealed_length(96)};
     put_box(out, &b);
@@ -82,6 +89,7 @@ static inline void put_link(struct wire_out *out)
     wire_put_str(out, "eve@elsewhere.example");
     wire_put_bytes(out, gate, sizeof(gate));
     wire_put_str(out, "A subject");
+    wire_put_bytes(out, gate, sizeof(gate)); /* the order is the delivery's to judge */
 }
 
 static inline void put_head(struct wire_out *out, const struct letter *l)
@@ -108,7 +116,8 @@ static inline void put_head(struct wire_out *out, const struct letter *l)
     wire_put_str(out, l->mail_from != NULL ? l->mail_from : l->from->chain.address);
 }
 
-static inline size_t make_form(const struct letter *l, uint8_t buf[FORM_CAP])
+/* All but its signature. */
+static inline size_t put_form(const struct letter *l, uint8_t buf[FORM_CAP])
 {
     struct wire_out out = wire_out(buf, FORM_CAP);
     uint16_t n = l->no_self ? 0 : 1;
@@ -128,9 +137,27 @@ static inline size_t make_form(const struct letter *l, uint8_t buf[FORM_CAP])
     if (l->two_relays)
         put_relay(&out, l);
     if (l->link)
-        put_link(&out);
+        put_link(&out, l);
     assert_true(wire_out_ok(&out));
     return out.len;
+}
+
+static inline size_t make_form(const struct letter *l, const uint8_t upload_id[ID_SIZE],
+                               uint8_t buf[FORM_CAP])
+{
+    static uint8_t other[FORM_CAP];
+    uint8_t signature[SIGN_SIZE], id[ID_SIZE];
+    size_t len = put_form(l, buf), signed_len = len;
+    memcpy(id, upload_id, ID_SIZE);
+    id[0] ^= l->other_upload;
+    if (l->signed_as != NULL)
+        signed_len = put_form(l->signed_as, other);
+    assert_int_equal(order_sign_form(l->from->sign_sk, id, l->signed_as != NULL ? other : buf,
+                                     signed_len, signature),
+                     SP_OK);
+    assert_true(len + SIGN_SIZE <= FORM_CAP);
+    memcpy(buf + len, signature, SIGN_SIZE);
+    return len + SIGN_SIZE;
 }
 
 /* --- uploading --- */
@@ -186,7 +213,7 @@ static inline void upload(struct tree *t, const struct letter *l, uint8_t id[ID_
     assert_int_equal(begin_upload(t, l->from, &length, 1, id), SP_OK);
     assert_int_equal(put_part(t, l->from, id, 0, 0, piece, 1000), SP_OK);
     assert_int_equal(put_part(t, l->from, id, 0, 1000, piece, (size_t)length - 1000), SP_OK);
-    size_t len = make_form(l, form);
+    size_t len = make_form(l, id, form);
     assert_int_equal(put_part(t, l->from, id, FORM_PIECE, 0, form, 100), SP_OK);
     assert_int_equal(put_part(t, l->from, id, FORM_PIECE, 100, form + 100, len - 100), SP_OK);
 }
@@ -302,6 +329,7 @@ struct lent {
     uint8_t message_id[ID_SIZE];
     char destination[256], why[256];
     uint16_t n, index[100];
+    uint8_t order[100]; /* first byte of each */
 };
 
 static inline void want(struct tree *t, uint32_t n)
@@ -368,6 +396,9 @@ static inline void ask_job(struct lent *d)
     for (uint16_t i = 0; i < d->n; i++) {
         d->index[i] = wire_get_u16(&in);
         get_string(&in, text);
+        size_t len;
+        const uint8_t *order = wire_get_b16(&in, SIGN_SIZE, &len);
+        d->order[i] = len > 0 ? order[0] : 0;
     }
     assert_true(wire_in_done(&in));
 }

@@ -5,6 +5,7 @@
 #include "client/intake.h"
 #include "client/outbox.h"
 #include "envelope/link.h"
+#include "envelope/order.h"
 #include "storage/form.h"
 
 #include <sched.h>
@@ -349,6 +350,13 @@ static void links_survive_on_disk(void **state)
     assert_int_equal(link_gate(l->secret->password[0], gate), SP_OK);
     assert_int_equal(keys_sha256(gate, sizeof gate, hash), SP_OK);
     assert_memory_equal(f->link[0].gate_hash, hash, sizeof hash);
+    struct order o = {.mail_from = {l->mail_from, strlen(l->mail_from)},
+                      .address = {"a@out.example", 13},
+                      .expiry = l->expiry,
+                      .subject = {l->subject, strlen(l->subject)}};
+    memcpy(o.link_id, l->link[0].id, ID_SIZE);
+    memcpy(o.digest, l->link[0].digest, HASH_SIZE);
+    assert_int_equal(order_verify_mac(l->secret->password[0], &o, f->link[0].order), SP_OK);
     form_free(f);
     letter_free(again);
     outbox_remove(s, l);
@@ -413,9 +421,29 @@ static void the_store_takes_the_form(void **state)
     assert_true(f->relay);
     assert_memory_equal(f->relay_box.recipient_id, l->relay_id, ID_SIZE);
     assert_memory_equal(f->relay_secret, l->relay_secret, sizeof l->relay_secret);
-    assert_int_equal(f->n_addresses, 1);
-    assert_int_equal(f->address[0].len, 13);
-    assert_memory_equal(f->address[0].bytes, "a@out.example", 13);
+    assert_int_equal(f->n_outside, 1);
+    assert_int_equal(f->outside[0].address.len, 13);
+    assert_memory_equal(f->outside[0].address.bytes, "a@out.example", 13);
+    uint8_t hash[HASH_SIZE];
+    struct order o = {.mail_from = {l->mail_from, strlen(l->mail_from)},
+                      .address = {"a@out.example", 13}};
+    assert_int_equal(envelope_manifest_hash(&f->envelope, hash), SP_OK);
+    assert_int_equal(box_digest(&f->envelope, hash, &f->relay_box, o.digest), SP_OK);
+    assert_int_equal(order_verify(keyring_sign_pk(k), &o, f->outside[0].order), SP_OK);
+    /* Signed for an upload, and for no other. */
+    assert_int_equal(form_sign(l, k), SP_ERR_STATE);
+    l->has_upload = true;
+    randombytes_buf(l->upload, sizeof l->upload);
+    assert_int_equal(form_sign(l, k), SP_OK);
+    form_free(f);
+    assert_int_equal(form_decode(l->form, l->form_len, 100, &f), SP_OK);
+    assert_int_equal(order_verify_form(keyring_sign_pk(k), l->upload, f->signed_bytes,
+                                       f->signed_len, f->signature),
+                     SP_OK);
+    l->upload[3] ^= 1;
+    assert_int_equal(order_verify_form(keyring_sign_pk(k), l->upload, f->signed_bytes,
+                                       f->signed_len, f->signature),
+                     SP_ERR_AUTH);
     form_free(f);
     for (size_t i = 0; i < l->form_len; i += 7)
         assert_int_not_equal(form_decode(l->form, i, 100, &f), SP_OK);

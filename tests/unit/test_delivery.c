@@ -431,6 +431,7 @@ static void test_other_ways(void **state)
     set_up(NULL);
     write_mail(header, "body\r\n");
     peers.destination = "[127.0.0.1]";
+    peers.to[0] = "bob@[127.0.0.1]";
     server_start(&server);
     assert_int_equal(deliver(), SP_OK);
     assert_int_equal(peers.told[0].state, DELIVERY_SENT);
@@ -458,6 +459,9 @@ static void test_stays_outside(void **state)
     for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
         write_mail(header, "body\r\n");
         config.private_addresses = CONFIG_NO;
+        char to[64];
+        snprintf(to, sizeof(to), "bob@%s", cases[i].destination);
+        peers.to[0] = to;
         peers.destination = cases[i].destination;
         memcpy(peers.mx[0].address, cases[i].address, 4);
         server_start(&server);

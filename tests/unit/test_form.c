@@ -54,6 +54,12 @@ static void put_head(struct wire_out *out, bool from_user)
     wire_put_str(out, "Ann@Example.org");
 }
 
+static void put_order(struct wire_out *out, uint8_t mark, size_t len)
+{
+    uint8_t order[SIGN_SIZE] = {mark};
+    wire_put_bytes(out, order, len);
+}
+
 static void put_secret(struct wire_out *out, size_t len)
 {
     uint8_t secret[KEYS_SECRET_BOX + 1] = {0};
@@ -71,14 +77,18 @@ static size_t make(const char *const *address, uint16_t n)
     put_box(&out, BOX_RELAY, 2);
     put_secret(&out, KEYS_SECRET_BOX);
     wire_put_u16(&out, n);
-    for (uint16_t i = 0; i < n; i++)
+    for (uint16_t i = 0; i < n; i++) {
         wire_put_str(&out, address[i]);
+        put_order(&out, (uint8_t)i, SIGN_SIZE);
+    }
     put_box(&out, BOX_PASSWORD, 3);
     put_secret(&out, KEYS_SECRET_BOX);
     wire_put_str(&out, "eve@elsewhere.example");
     wire_put_bytes(&out, gate, sizeof(gate));
     wire_put_str(&out, "Gr\xc3\xbc\xc3\x9f"
                        "e");
+    put_order(&out, 77, HASH_SIZE);
+    put_order(&out, 88, SIGN_SIZE); /* the form's signature */
     assert_true(wire_out_ok(&out));
     return out.len;
 }
@@ -106,14 +116,21 @@ static void test_good(void **state)
     size_t len = make(address, 4);
     assert_int_equal(form_decode(buf, len, 100, &f), SP_OK);
     assert_string_equal(f->mail_from, "ann@example.org");
+    assert_string_equal(f->mail_from_text, "Ann@Example.org");
+    assert_ptr_equal(f->signed_bytes, buf);
+    assert_int_equal(f->signed_len, len - SIGN_SIZE);
+    assert_int_equal(f->signature[0], 88);
+    assert_int_equal(f->link[0].order[0], 77);
     assert_int_equal(f->n_users, 1);
     assert_int_equal(f->n_links, 1);
-    assert_int_equal(f->n_addresses, 4);
+    assert_int_equal(f->n_outside, 4);
     static const char *const sorted[] = {"Zoe@A.example", "zoe@a.EXAMPLE", "a@z.Example",
                                          "b@z.example"};
+    static const uint8_t order[] = {1, 2, 3, 0}; /* each goes with its address */
     for (size_t i = 0; i < 4; i++) {
-        assert_int_equal(f->address[i].len, strlen(sorted[i]));
-        assert_memory_equal(f->address[i].bytes, sorted[i], f->address[i].len);
+        assert_int_equal(f->outside[i].order[0], order[i]);
+        assert_int_equal(f->outside[i].address.len, strlen(sorted[i]));
+        assert_memory_equal(f->outside[i].address.bytes, sorted[i], f->outside[i].address.len);
     }
     assert_int_equal(f->link[0].subject.len, 7);
     assert_int_equal(f->relay_box.recipient_id[0], 2);
@@ -193,6 +210,7 @@ static void test_boxes(void **state)
     wire_put_u16(&out, 2);
     put_box(&out, BOX_USER, 1);
     put_box(&out, BOX_USER, 1);
+    put_order(&out, 0, SIGN_SIZE);
     assert_int_equal(decode(out.len, 100), SP_ERR_FORMAT);
     out = head; /* two relay boxes */
     wire_put_u16(&out, 2);
@@ -201,6 +219,7 @@ static void test_boxes(void **state)
         put_secret(&out, KEYS_SECRET_BOX);
         wire_put_u16(&out, 1);
         wire_put_str(&out, i == 0 ? "a@b.example" : "c@d.example");
+        put_order(&out, i, SIGN_SIZE);
     }
     assert_int_equal(decode(out.len, 100), SP_ERR_FORMAT);
     for (int by = -1; by <= 1; by += 2) { /* a secret of another length */
@@ -210,6 +229,8 @@ static void test_boxes(void **state)
         put_secret(&out, (size_t)((int)KEYS_SECRET_BOX + by));
         wire_put_u16(&out, 1);
         wire_put_str(&out, "a@b.example");
+        put_order(&out, 0, SIGN_SIZE);
+        put_order(&out, 0, SIGN_SIZE);
         assert_int_equal(decode(out.len, 100), SP_ERR_FORMAT);
     }
     out = head; /* none at all, and more than there may be */
@@ -222,6 +243,7 @@ static void test_boxes(void **state)
     put_head(&sealed_here, false);
     wire_put_u16(&sealed_here, 1);
     put_box(&sealed_here, BOX_USER, 1);
+    put_order(&sealed_here, 0, SIGN_SIZE);
     assert_int_equal(decode(sealed_here.len, 100), SP_ERR_FORMAT);
 }
 

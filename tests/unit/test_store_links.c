@@ -88,7 +88,8 @@ static uint64_t post(struct place *p, uint8_t n)
     static const uint8_t gate[HASH_SIZE] = {5};
     struct store_box box[1] = {
         {.generation = 1, .bytes = (const uint8_t *)"box", .len = 3, .sent = true}};
-    struct store_text outside[1] = {{(const uint8_t *)"eve@out.example", 15}};
+    static const uint8_t order[SIGN_SIZE] = {6};
+    struct store_outsider outside[1] = {{{(const uint8_t *)"eve@out.example", 15}, order}};
     struct store_secret secret[5] = {{.kind = 2, .slot = 1, .wrapped_len = 1}};
     struct store_link_new link[2];
     struct store_outgoing o = {.user = p->ann,
@@ -121,6 +122,7 @@ static uint64_t post(struct place *p, uint8_t n)
         id_of(password[1].recipient_id, (uint8_t)(n + 100 + i));
         link[i] = (struct store_link_new){.address = {(const uint8_t *)"zoe@Out.example", 15},
                                           .subject = {(const uint8_t *)"hello", 5},
+                                          .order = order,
                                           .gate_hash = gate,
                                           .expires_ms = (i + 1u) * HOUR,
                                           .password = &password[0],

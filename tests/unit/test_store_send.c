@@ -168,6 +168,79 @@ static void test_refused(void **state)
     expect_event(t, AUDIT_SENT);
 }
 
+/* What web, through which a form comes, could like to change once the device has signed it. */
+static void test_tampered(void **state)
+{
+    struct tree *t = *state;
+    struct client ann, bob;
+    new_client(t, &ann, ADDRESS);
+    new_client(t, &bob, "bob@example.org");
+    keeper_hears(t, NULL, 0);
+    keeper_ready(t);
+    char text[1024];
+    uint32_t rows;
+    assert_int_equal(
+        OPERATE(t, text, &rows, "alias", "add", "all@example.org", ADDRESS, "bob@example.org"),
+        SP_OK);
+    expect_event(t, AUDIT_ALIAS_CHANGED);
+    const struct letter one = {.mark = 20, .from = &ann, .outside = {"a@b.example"}},
+                        link = {.mark = 20, .from = &ann, .link = true, .expiry = 4000000000u};
+    const struct letter bad[] = {
+        {.outside = {"x@b.example"}, .signed_as = &one},
+        {.outside = {"a@evil.example"}, .signed_as = &one},
+        {.outside = {"a@b.example", "x@evil.example"}, .signed_as = &one},
+        {.outside = {"a@b.example"}, .to = {&bob}, .signed_as = &one},
+        {.outside = {"a@b.example"}, .link = true, .signed_as = &one},
+        {.outside = {"a@b.example"}, .mail_from = "ALL@example.org", .signed_as = &one},
+        {.signed_as = &one},
+        {.link = true, .expiry = 4000000001u, .signed_as = &link},
+        {.outside = {"a@b.example"}, .other_upload = true},
+    };
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        struct letter l = bad[i];
+        uint8_t id[ID_SIZE];
+        struct wire_in in;
+        l.mark = 20;
+        l.from = &ann;
+        upload(t, &l, id);
+        send_frame(t, &ann, id);
+        enum sp_err err = send_status(t);
+        if (err != SP_ERR_AUTH)
+            fail_msg("letter %zu: %s", i, sp_err_text(err));
+        assert_int_equal(ask_about(t, &ann, SW_UPLOAD_DROP, id, &in), SP_OK);
+    }
+    send_outside(t, &one, 1, 1); /* the keeper has heard of none before */
+}
+
+/* Bytes of every part of a form, its signature among them. */
+static void test_every_byte(void **state)
+{
+    struct tree *t = *state;
+    struct client ann;
+    static uint8_t form[FORM_CAP], piece[2 * PLAIN];
+    uint8_t id[ID_SIZE];
+    uint64_t length = piece_bytes();
+    new_client(t, &ann, ADDRESS);
+    keeper_hears(t, NULL, 0);
+    keeper_ready(t);
+    const struct letter l = {.mark = 1, .from = &ann};
+    assert_int_equal(begin_upload(t, &ann, &length, 1, id), SP_OK);
+    assert_int_equal(put_part(t, &ann, id, 0, 0, piece, (size_t)length), SP_OK);
+    size_t len = make_form(&l, id, form);
+    for (size_t i = 0; i < len; i += 29) {
+        form[i] ^= 1;
+        assert_int_equal(put_part(t, &ann, id, FORM_PIECE, 0, form, len), SP_OK);
+        send_frame(t, &ann, id);
+        enum sp_err err = send_status(t);
+        if (err != SP_ERR_AUTH && err != SP_ERR_FORMAT)
+            fail_msg("byte %zu: %s", i, sp_err_text(err));
+        form[i] ^= 1;
+    }
+    assert_int_equal(put_part(t, &ann, id, FORM_PIECE, 0, form, len), SP_OK);
+    send_frame(t, &ann, id);
+    assert_int_equal(send_status(t), SP_OK);
+}
+
 static void test_incomplete(void **state)
 {
     struct tree *t = *state;
@@ -182,7 +255,7 @@ static void test_incomplete(void **state)
     assert_int_equal(begin_upload(t, &ann, &length, 1, id), SP_OK);
     send_frame(t, &ann, id);
     assert_int_equal(send_status(t), SP_ERR_FORMAT); /* no form */
-    size_t len = make_form(&old, form);
+    size_t len = make_form(&old, id, form);
     assert_int_equal(put_part(t, &ann, id, FORM_PIECE, 0, form, len), SP_OK);
     assert_int_equal(put_part(t, &ann, id, 0, 0, piece, (size_t)length - 1), SP_OK);
     send_frame(t, &ann, id);
@@ -190,7 +263,7 @@ static void test_incomplete(void **state)
     assert_int_equal(put_part(t, &ann, id, 0, length - 1, piece, 1), SP_OK);
     send_frame(t, &ann, id);
     assert_int_equal(send_status(t), SP_ERR_STATE);
-    len = make_form(&l, form); /* another form for the same pieces */
+    len = make_form(&l, id, form); /* another form for the same pieces */
     assert_int_equal(put_part(t, &ann, id, FORM_PIECE, 0, form, len), SP_OK);
     send_frame(t, &ann, id);
     assert_int_equal(send_status(t), SP_OK);
@@ -260,8 +333,8 @@ static void test_resolve(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_upload),     T(test_limits), T(test_users),   T(test_refused),
-        T(test_incomplete), T(test_day),    T(test_resolve),
+        T(test_upload),     T(test_limits),     T(test_users), T(test_refused), T(test_tampered),
+        T(test_every_byte), T(test_incomplete), T(test_day),   T(test_resolve),
     };
     if (sodium_init() < 0)
         return 1;

@@ -86,7 +86,8 @@ static enum sp_err post(struct place *p, uint8_t n, const char *const *outside, 
     static const char *const address[] = {"ann@x", "bob@x"};
     struct store_box box[2] = {{.generation = 1, .bytes = (const uint8_t *)"box", .len = 3},
                                {.generation = 1, .bytes = (const uint8_t *)"box", .len = 3}};
-    struct store_text texts[8];
+    static const uint8_t order[SIGN_SIZE] = {7};
+    struct store_outsider texts[8];
     struct store_secret secret = {
         .kind = 2, .slot = 3, .box = (const uint8_t *)"box", .box_len = 3};
     struct store_outgoing o = {.user = p->ann,
@@ -108,7 +109,8 @@ static enum sp_err post(struct place *p, uint8_t n, const char *const *outside, 
     box[0].sent = true;
     id_of(box[1].user_id, 2);
     for (size_t i = 0; i < n_outside; i++)
-        texts[i] = (struct store_text){(const uint8_t *)outside[i], strlen(outside[i])};
+        texts[i] =
+            (struct store_outsider){{(const uint8_t *)outside[i], strlen(outside[i])}, order};
     enum sp_err err = store_send(p->s, &o, no);
     return err == SP_OK ? store_commit(p->s) : err;
 }
