@@ -236,6 +236,6 @@ help:
 clean:
 	rm -rf $(B)
 
--include $(shell test -d $(B) && find $(B) -path $(B)/deb -prune -o -type f -name '*.d' -print)
+-include $(shell test -d $(B) && find $(B) \( -path $(B)/deb -o -path $(B)/chroot \) -prune -o -type f -name '*.d' -print)
 .PHONY: all deps unit $(RUNS) browser system fuzz seeds $(SEEDS) lint check demo bench deb package-check install uninstall help clean
 .SECONDARY:

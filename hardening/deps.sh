@@ -12,7 +12,7 @@ command -v chromium >/dev/null 2>&1 || browser="$browser chromium fonts-dejavu-c
 demo="procps python3 swaks openssl ca-certificates libnet-ssleay-perl"
 check="$demo libcmocka-dev python3-pytest python3-pytest-xdist python3-cryptography postfix python3-nacl msmtp
     curl testssl.sh nsd ldnsutils python3-dkim systemd"
-fuzz="clang libclang-rt-14-dev llvm"
+fuzz="clang libclang-rt-dev llvm"
 deb="build-essential debhelper dpkg-dev lintian git"
 bench="dovecot-core dovecot-lmtpd postfix nginx"
 case "${1:-}" in

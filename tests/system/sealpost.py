@@ -94,6 +94,7 @@ class Tree:
         self.process, self.stderr = None, self.dir / "stderr"
         self.extra = settings or {}
         self.arguments = list(arguments)
+        self.before_exec = None  # runs in the child, as what starts a service would
         self.clients = 0
         self.write_config()
         if mode == "user" and os.geteuid() == 0:
@@ -144,6 +145,8 @@ class Tree:
             args.append("--user-mode")
             if os.geteuid() == 0:
                 who = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+        if self.before_exec:
+            who["preexec_fn"] = self.before_exec
         with open(self.stderr, "ab") as err:
             self.mark = err.tell()
             self.process = subprocess.Popen(args, stdout=subprocess.DEVNULL, stderr=err,

@@ -1,8 +1,10 @@
 """`sealpostctl check`: a sound tree has no finding of its own, and each layer that is left out is found."""
 
+import ctypes
 import json
 import os
 import signal
+import struct
 import subprocess
 
 import pytest
@@ -48,6 +50,30 @@ def test_a_sound_tree(broken):
         assert {"capabilities", "no_new_privs", "namespaces", "root directory", "descriptors", "memory",
                 "system call filter"} <= layers, (role, layers)
         assert [row for row in own if row["where"] == role and f"as built for {role}" in row["found"]], role
+
+
+def outer_filters():
+    """Two filters that allow everything, as systemd puts more than one on what it starts."""
+    class Program(ctypes.Structure):
+        _fields_ = [("len", ctypes.c_ushort), ("filter", ctypes.c_char_p)]
+    allow = Program(1, struct.pack("=HBBI", 0x06, 0, 0, 0x7fff0000))  # BPF_RET, SECCOMP_RET_ALLOW
+    libc = ctypes.CDLL(None)
+    for _ in range(2):
+        if libc.prctl(22, 2, ctypes.byref(allow)) != 0:  # PR_SET_SECCOMP, SECCOMP_MODE_FILTER
+            os._exit(1)
+
+
+def test_filters_of_the_service_manager_are_no_finding():
+    tree = Tree("root")
+    tree.before_exec = outer_filters
+    try:
+        tree.start()
+        table, _ = rows(tree, "--all")
+    finally:
+        tree.remove()
+    filters = [row for row in table if row["layer"] == "system call filter"]
+    assert [row for row in filters if row["result"] != "ok"] == []
+    assert sum("as built for" in row["found"] for row in filters) == 2 * len(ROLES)
 
 
 # What is left out, and the layer that must name it. (no_new_privs cannot be left out: roles inherit it.)
