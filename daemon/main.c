@@ -21,7 +21,8 @@ static const char usage_text[] =
     "  --user-mode      run without root: one uid, user namespaces; every other layer stays on\n"
     "  --print-sandbox  the table of roles and layers, as Markdown\n"
     "  --version, --help\n"
-    "Signals: SIGTERM ends it cleanly, SIGHUP reloads the certificate.\n";
+    "Signals: SIGTERM ends it cleanly, SIGHUP reads certificates, keys and\n"
+    "resolv.conf again.\n";
 
 enum {
     OPT_CONFIG = 1,

@@ -17,11 +17,12 @@ enum {
     CT_STOP,            /* end cleanly */
     CT_METRICS_REPLY,   /* web: b16 role, b16 name, b16 value, and so on; empty: busy, ask again */
     CT_LOG,             /* +fd: audit: a new, empty file to go on in; answered by CT_LOG_REPLY */
-    CT_DKIM,  /* +fd: b16 selector: keeper; the file holds the PEM private key. In the order of
-                 the settings, before CT_READY is waited for and again on reload */
-    CT_AUTH,  /* +fd: keeper; the file holds "user:password" for the smarthost */
-    CT_PROBE, /* test build only: b16 name of an action to try; never answered if it kills */
-    CT_SCAN,  /* test build only: b16 marker prefix; count it in own memory */
+    CT_DKIM, /* +fd: b16 selector: keeper; the file holds the PEM private key. In the order of
+                the settings, before CT_READY is waited for and again on reload */
+    CT_AUTH, /* +fd: keeper; the file holds "user:password" for the smarthost */
+    CT_RESOLV_CONF, /* +fd: resolver; /etc/resolv.conf as it is now (on reload) */
+    CT_PROBE,       /* test build only: b16 name of an action to try; never answered if it kills */
+    CT_SCAN,        /* test build only: b16 marker prefix; count it in own memory */
     /* role -> supervisor */
     CT_READY = 0x0180,
     CT_STATUS_REPLY, /* pairs of b16 name, b16 value */

@@ -1,4 +1,5 @@
 /* Sockets, files, users: all that needs privilege, opened once before privilege is dropped. */
+#include "daemon/messages.h"
 #include "daemon/supervisor.h"
 #include "daemon/inplace.h"
 #include "daemon/relay/template.h"
@@ -348,6 +349,16 @@ void resources_forget_key(struct supervisor *s)
 int resources_resolv_conf(void)
 {
     return open("/etc/resolv.conf", O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+}
+
+void resources_give_resolv_conf(struct supervisor *s)
+{
+    int fd = s->config->resolver_server == NULL ? resources_resolv_conf() : -1;
+    if (fd < 0)
+        return;
+    if (ipc_peer_send(s->child[ROLE_RESOLVER].control, CT_RESOLV_CONF, 0, NULL, fd) != SP_OK)
+        dprintf(STDERR_FILENO, "sealpostd: /etc/resolv.conf cannot be handed on\n");
+    close(fd);
 }
 
 /* Where Debian's dns-root-data puts the root's keys, and where unbound keeps them up to date. */

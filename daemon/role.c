@@ -130,6 +130,7 @@ static const struct ipc_rule control_rules[] = {
     {CT_KEY, false, false, 1, IPC_MAX_PAYLOAD, on_control},
     {CT_DKIM, true, false, 2, 2 + CONFIG_MAX_TEXT, on_control},
     {CT_AUTH, true, false, 0, 0, on_control},
+    {CT_RESOLV_CONF, true, false, 0, 0, on_control},
     {CT_ADMIN, true, false, 0, 0, on_control},
     {CT_METRICS_REPLY, false, false, 0, IPC_MAX_PAYLOAD, on_control},
     {CT_LOG, true, false, 0, 0, on_control},

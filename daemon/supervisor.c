@@ -371,6 +371,7 @@ static void on_reload(evutil_socket_t sig, short what, void *arg)
     if (relayfiles_open(s) != SP_OK || relayfiles_give(s) != SP_OK)
         say("DKIM keys and credentials not reloaded; the old ones stay in use");
     relayfiles_close(s);
+    resources_give_resolv_conf(s);
 }
 
 /* Twice in the time that the service manager allows. */

@@ -69,6 +69,8 @@ void resources_forget_key(struct supervisor *s);
 enum sp_err resources_load_template(struct supervisor *s);
 /* For each tree anew: /etc/resolv.conf and the DNSSEC trust anchors; -1 if there is none. */
 int resources_resolv_conf(void);
+/* And to the resolver that runs, unless a setting says whom to ask. */
+void resources_give_resolv_conf(struct supervisor *s);
 int resources_trust_anchor(const struct config *c);
 
 /* relayfiles.c: the files of [relay] dkim_key and smarthost_auth. Each is opened and looked at;

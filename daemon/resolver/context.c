@@ -1,5 +1,5 @@
-/* Sets libunbound up. Runs before the first byte from the network; configuration and files are the
- * operator's, and trusted. */
+/* Sets libunbound up: before the first byte from the network, and again when the system has other
+ * servers. Configuration and files are the operator's, and trusted. */
 #include "daemon/resolver/context.h"
 
 #include <arpa/inet.h>
@@ -110,8 +110,8 @@ static void ignore(void *arg, int rcode, void *packet, int len, int secure, char
     (void)arg, (void)rcode, (void)packet, (void)len, (void)secure, (void)why, (void)limited;
 }
 
-/* Everything that libunbound makes at its first question it makes now, while the filter is not yet
- * on; "localhost" is a name that it answers itself. */
+/* Everything that libunbound makes at its first question it makes now, at start while the filter is
+ * not yet on; "localhost" is a name that it answers itself. */
 static enum sp_err finish(struct context *c)
 {
     /* Whether there is a private "test" domain (RFC 6761 6.2) is the server's to know. */
@@ -136,4 +136,10 @@ enum sp_err context_make(struct event_base *base, const char *server, char *reso
     if (err == SP_OK)
         err = add_anchors(out, anchors);
     return err == SP_OK ? finish(out) : err;
+}
+
+void context_free(struct context *c)
+{
+    ub_ctx_delete(c->ub);
+    c->ub = NULL;
 }

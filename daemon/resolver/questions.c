@@ -21,6 +21,7 @@
 /* One question to libunbound. */
 struct lookup {
     struct question *of;
+    struct context *context; /* that was asked */
     enum answer_type type;
     bool secure;
     enum answer_result result;
@@ -41,7 +42,7 @@ struct question {
 
 static struct {
     struct event_base *base;
-    struct ub_ctx *ub;
+    struct context *context; /* to be asked */
     struct question_counts counts;
 } all;
 
@@ -168,6 +169,7 @@ static void on_answer(void *arg, int rcode, void *packet, int len, int security,
 {
     struct lookup *l = arg;
     struct question *q = l->of;
+    l->context->asked--;
     (void)why;
     (void)limited;
     if (rcode == ns_r_noerror || rcode == ns_r_nxdomain)
@@ -229,14 +231,18 @@ static void start(struct question *q)
     q->under_way = 1;
     for (unsigned i = 0; i < lookups_of(q); i++) {
         struct lookup *l = &q->lookup[i];
-        *l = (struct lookup){.of = q, .type = types[q->kind][i], .result = ANSWER_LATER};
+        *l = (struct lookup){
+            .of = q, .context = all.context, .type = types[q->kind][i], .result = ANSWER_LATER};
         q->under_way++;
     }
     for (unsigned i = 0; i < lookups_of(q); i++) {
         struct lookup *l = &q->lookup[i];
-        if (ub_resolve_event(all.ub, q->name, (int)l->type, ns_c_in, l, on_answer, NULL) !=
+        l->context->asked++;
+        if (ub_resolve_event(l->context->ub, q->name, (int)l->type, ns_c_in, l, on_answer, NULL) ==
             UB_NOERROR)
-            release(q);
+            continue;
+        l->context->asked--;
+        release(q);
     }
     release(q);
 }
@@ -270,9 +276,8 @@ struct question_counts questions_counts(void)
     return all.counts;
 }
 
-enum sp_err questions_init(struct event_base *base, struct ub_ctx *ub)
+void questions_use(struct event_base *base, struct context *context)
 {
     all.base = base;
-    all.ub = ub;
-    return base != NULL && ub != NULL ? SP_OK : SP_ERR_STATE;
+    all.context = context;
 }

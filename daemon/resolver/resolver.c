@@ -19,11 +19,17 @@
 #define FD_ANCHORS     (FD_EXTRA + 1)
 #define FILE_MAX       65536u
 
+#define LEAVING_MAX     8u
+#define LEAVING_SECONDS 1
+
 #define DELIVERIES_SLACK 16u /* ended ones whose RP_DELIVERY_GONE is still under way */
 
 static struct resolver {
     struct role *role;
-    struct context context;
+    struct context *context;              /* that is asked */
+    struct context *leaving[LEAVING_MAX]; /* that were asked before, and owe answers; NULL */
+    struct event *leaving_tick;           /* looks after them */
+    char *anchors;                        /* as text */
     struct ipc_peer *relay;
     LIST_HEAD(, asker) deliveries;
     uint64_t n_deliveries;
@@ -153,22 +159,37 @@ static enum sp_err read_text(int fd, char *text)
     return n < 0 && !absent ? SP_ERR_SYSTEM : SP_OK;
 }
 
-static enum sp_err prepare(struct role *role)
+/* A context that asks whom this resolv.conf names, or a setting. */
+static enum sp_err make_context(int resolv_conf, struct context **out)
 {
-    char *servers = malloc(FILE_MAX + 1), *anchors = malloc(FILE_MAX + 1);
-    resolver.role = role;
-    LIST_INIT(&resolver.deliveries);
-    enum sp_err err = servers != NULL && anchors != NULL ? SP_OK : SP_ERR_MEMORY;
+    struct role *role = resolver.role;
+    char *servers = malloc(FILE_MAX + 1), *anchors = strdup(resolver.anchors);
+    struct context *c = calloc(1, sizeof(*c));
+    *out = NULL;
+    enum sp_err err = servers != NULL && anchors != NULL && c != NULL ? SP_OK : SP_ERR_MEMORY;
     if (err == SP_OK)
-        err = read_text(FD_RESOLV_CONF, servers);
+        err = read_text(resolv_conf, servers);
     if (err == SP_OK)
-        err = read_text(FD_ANCHORS, anchors);
+        err = context_make(role->base, role->config->resolver_server, servers, anchors, c);
     if (err == SP_OK)
-        err = context_make(role->base, role->config->resolver_server, servers, anchors,
-                           &resolver.context);
+        *out = c;
+    else if (c != NULL && c->ub != NULL)
+        context_free(c);
+    if (err != SP_OK)
+        free(c);
     free(servers);
     free(anchors);
     return err;
+}
+
+static enum sp_err prepare(struct role *role)
+{
+    resolver.role = role;
+    LIST_INIT(&resolver.deliveries);
+    resolver.anchors = malloc(FILE_MAX + 1);
+    enum sp_err err =
+        resolver.anchors != NULL ? read_text(FD_ANCHORS, resolver.anchors) : SP_ERR_MEMORY;
+    return err == SP_OK ? make_context(FD_RESOLV_CONF, &resolver.context) : err;
 }
 
 /* The answer to the first question, about the root: whether the servers asked hand on what is
@@ -176,7 +197,11 @@ static enum sp_err prepare(struct role *role)
 static void on_first_answer(void *arg, int rcode, void *packet, int len, int security, char *why,
                             int limited)
 {
-    (void)arg, (void)rcode, (void)packet, (void)len, (void)why, (void)limited;
+    struct context *asked = arg;
+    (void)rcode, (void)packet, (void)len, (void)why, (void)limited;
+    asked->asked--;
+    if (asked != resolver.context)
+        return;
     if (security == CONTEXT_SECURE)
         resolver.validation = "works";
     if (security != CONTEXT_BOGUS)
@@ -184,28 +209,100 @@ static void on_first_answer(void *arg, int rcode, void *packet, int len, int sec
     resolver.validation = "fails";
     role_log("answers do not validate: %s may not hand on DNSSEC signatures; name another in "
              "[resolver] server, or no mail can be sent",
-             resolver.context.servers);
+             resolver.context->servers);
 }
 
-static enum sp_err run(struct role *role)
+static enum sp_err use(struct context *c)
 {
-    enum sp_err err = questions_init(role->base, resolver.context.ub);
-    resolver.relay = ipc_peer_new(role->base, ROLE_FD(ROLE_RELAY), &relay_rules, NULL);
-    if (err == SP_OK && role->config->check_sender == CONFIG_YES)
-        err = senders_init(role, ROLE_FD(ROLE_SMTP));
-    if (err != SP_OK || resolver.relay == NULL)
-        return SP_ERR_MEMORY;
-    if (resolver.context.anchors == 0) {
+    resolver.context = c;
+    questions_use(resolver.role->base, c);
+    if (c->anchors == 0) {
         resolver.validation = "off: no trust anchor";
         role_log("no DNSSEC trust anchor: answers are taken as they come and never called secure; "
                  "install dns-root-data, or set [resolver] trust_anchor");
         return SP_OK;
     }
     resolver.validation = "not known yet";
-    if (ub_resolve_event(resolver.context.ub, ".", ns_t_soa, ns_c_in, NULL, on_first_answer,
-                         NULL) != UB_NOERROR)
-        return SP_ERR_SYSTEM;
+    c->asked++;
+    if (ub_resolve_event(c->ub, ".", ns_t_soa, ns_c_in, c, on_first_answer, NULL) == UB_NOERROR)
+        return SP_OK;
+    c->asked--;
+    return SP_ERR_SYSTEM;
+}
+
+/* --- other servers --- */
+
+static void on_leaving(evutil_socket_t fd, short what, void *arg)
+{
+    bool any = false;
+    (void)fd, (void)what, (void)arg;
+    for (size_t i = 0; i < LEAVING_MAX; i++) {
+        struct context *c = resolver.leaving[i];
+        if (c != NULL && c->asked == 0) {
+            context_free(c);
+            free(c);
+            resolver.leaving[i] = NULL;
+        }
+        any = any || resolver.leaving[i] != NULL;
+    }
+    if (!any)
+        event_del(resolver.leaving_tick);
+}
+
+static struct context **find_leaving_place(void)
+{
+    for (size_t i = 0; i < LEAVING_MAX; i++)
+        if (resolver.leaving[i] == NULL)
+            return &resolver.leaving[i];
+    return NULL;
+}
+
+/* The system's servers may have changed. libunbound cannot be told of others: a new context is
+ * asked from now on, and the old one goes when it has answered what it was asked. */
+static enum sp_err take_servers(int resolv_conf)
+{
+    static const struct timeval often = {.tv_sec = LEAVING_SECONDS};
+    struct context *c, **place = find_leaving_place();
+    if (place == NULL || resolver.role->config->resolver_server != NULL) {
+        close(resolv_conf);
+        return place == NULL ? SP_ERR_LIMIT : SP_OK;
+    }
+    enum sp_err err = make_context(resolv_conf, &c);
+    if (err != SP_OK)
+        return err;
+    if (strcmp(c->servers, resolver.context->servers) == 0) {
+        context_free(c);
+        free(c);
+        return SP_OK; /* what was learned so far stays */
+    }
+    *place = resolver.context;
+    event_add(resolver.leaving_tick, &often);
+    role_log("servers of the system: %s", c->servers);
+    return use(c);
+}
+
+static enum sp_err control(struct role *role, struct ipc_frame *frame)
+{
+    (void)role;
+    if (frame->type != CT_RESOLV_CONF)
+        return SP_ERR_DENIED;
+    enum sp_err err = take_servers(frame->fd);
+    frame->fd = -1;
+    if (err != SP_OK)
+        role_log("resolv.conf was not taken over: %s", sp_err_text(err));
     return SP_OK;
+}
+
+static enum sp_err run(struct role *role)
+{
+    enum sp_err err = SP_OK;
+    resolver.leaving_tick = event_new(role->base, -1, EV_PERSIST, on_leaving, NULL);
+    resolver.relay = ipc_peer_new(role->base, ROLE_FD(ROLE_RELAY), &relay_rules, NULL);
+    if (role->config->check_sender == CONFIG_YES)
+        err = senders_init(role, ROLE_FD(ROLE_SMTP));
+    if (err != SP_OK || resolver.relay == NULL || resolver.leaving_tick == NULL)
+        return SP_ERR_MEMORY;
+    return use(resolver.context);
 }
 
 /* DNS over TCP, for answers that do not fit a datagram. */
@@ -221,8 +318,8 @@ static void status(struct role *role, struct wire_out *pairs)
     struct question_counts counts = questions_counts();
     (void)role;
     wire_put_str(pairs, "servers");
-    wire_put_str(pairs, resolver.context.servers);
-    role_status_number(pairs, "trust_anchors", resolver.context.anchors);
+    wire_put_str(pairs, resolver.context->servers);
+    role_status_number(pairs, "trust_anchors", resolver.context->anchors);
     wire_put_str(pairs, "validation");
     wire_put_str(pairs, resolver.validation);
     role_status_number(pairs, "delivery_channels", resolver.n_deliveries);
@@ -241,4 +338,5 @@ const struct role_ops resolver_role = {
     .prepare = prepare,
     .run = run,
     .status = status,
+    .control = control,
 };

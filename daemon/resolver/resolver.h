@@ -9,7 +9,7 @@
 
 #include <sys/queue.h>
 
-struct ub_ctx;
+struct context;
 struct question;
 
 #define QUESTION_NAME_MAX 255u  /* bytes of a name in a frame */
@@ -39,7 +39,9 @@ struct question_counts {
     uint64_t of_sessions, unheard; /* of those waiting; see QUESTIONS_UNHEARD */
 };
 
-enum sp_err questions_init(struct event_base *base, struct ub_ctx *ub);
+/* Whom to ask from now on: the caller's, who must not free it as long as it is used or owes an
+ * answer (context.h). */
+void questions_use(struct event_base *base, struct context *context);
 /* Takes an RD_MX, RD_ADDRESS or RD_SENDER; the reply goes out now or later. An error is the end of
  * the asker's channel. */
 enum sp_err questions_ask(struct asker *d, enum question_kind kind, struct ipc_frame *frame);

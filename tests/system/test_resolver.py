@@ -1,14 +1,20 @@
 """The resolver in its real cage, asked as a delivery would ask, answered by a real name server."""
+import json
 import os
 import re
+import signal
 import socket
 import struct
+import threading
 
 import pytest
 
 import nameserver
 from lonerole import LoneRole, pair, receive, send
+from sealpost import Tree
+from test_attack import wait_for
 
+CT_RESOLV_CONF = 0x010a
 RP_DELIVERY, RP_DELIVERY_GONE = 0x0b00, 0x0b01
 RD_MX, RD_ADDRESS, RD_MX_REPLY, RD_ADDRESS_REPLY = 0x0e00, 0x0e01, 0x0e80, 0x0e81
 FOUND, NO_NAME, NO_DATA, LATER, BOGUS = range(5)
@@ -53,6 +59,13 @@ class Delivery:
         number = self.ask(RD_MX, name)
         *answer, same = self.hear()
         assert same == number
+        return tuple(answer)
+
+    def mx_between(self, name, other):
+        """Asks while something else is waited for, which must not be what is heard."""
+        number = self.ask(RD_MX, name)
+        *answer, heard = self.hear()
+        assert heard == number != other
         return tuple(answer)
 
     def address(self, name):
@@ -259,6 +272,103 @@ def test_servers_of_the_system(names, tmp_path):
     lonely = LoneRole("resolver", "relay.deliveries=20\n", ["relay"], [conf, names.anchor])
     assert lonely.status()["servers"] == "127.0.0.1"
     assert lonely.stop() == 0
+
+
+class Forwarder:
+    """A name server's port 53 on an address of its own, which is all that resolv.conf can name."""
+
+    def __init__(self, address, names):
+        self.sock = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        self.sock.bind((address, 53))
+        self.address, self.port, self.asked = address, names.port, 0
+        threading.Thread(target=self.run, daemon=True).start()
+
+    def run(self):
+        while True:
+            try:
+                question, client = self.sock.recvfrom(4096)
+            except OSError:
+                return
+            if not question:
+                return
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+                s.settimeout(10)
+                s.sendto(question, ("127.0.0.1", self.port))
+                self.asked += b"\6signed" in question
+                self.sock.sendto(s.recv(65535), client)
+
+    def close(self):
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as s:
+            s.sendto(b"", (self.address, 53))
+
+
+def test_servers_that_change(names, tmp_path):
+    """resolv.conf is handed over again: others are asked, a channel and what it waits for stay."""
+    conf = tmp_path / "resolv.conf"
+    conf.write_text("nameserver 127.0.0.71\n")
+    first, second = Forwarder("127.0.0.71", names), Forwarder("127.0.0.72", names)
+    hole = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    hole.bind(("127.0.0.73", 53))
+    lonely = LoneRole("resolver", "relay.deliveries=20\n", ["relay"], [conf, names.anchor])
+    d = Delivery(lonely, 1)
+    assert d.mx("signed.test") == (FOUND, True, [(10, "mx.signed.test")])
+    assert first.asked > 0
+    first.close()
+
+    conf.write_text("nameserver 127.0.0.73\n")
+    lonely.tell(CT_RESOLV_CONF, conf)
+    assert lonely.status()["servers"] == "127.0.0.73"
+    waits = d.ask(RD_MX, "signed.test")
+
+    conf.write_text("nameserver 127.0.0.72\n")
+    lonely.tell(CT_RESOLV_CONF, conf)
+    assert lonely.status()["servers"] == "127.0.0.72"
+    assert d.mx_between("signed.test", waits) == (FOUND, True, [(10, "mx.signed.test")])
+    assert second.asked > 0
+
+    asked = second.asked
+    for _ in range(20):  # the same again and again: nothing changes, what was learned is not forgotten
+        lonely.tell(CT_RESOLV_CONF, conf)
+    assert d.mx_between("signed.test", waits)[0] == FOUND and second.asked == asked
+    assert d.hear()[0] in (LATER, BOGUS)  # what the silent one was asked
+    conf.write_bytes(b"nameserver\0 127.0.0.1\n")
+    lonely.tell(CT_RESOLV_CONF, conf)
+    assert lonely.status()["servers"] == "127.0.0.72"
+    assert "was not taken over" in lonely.said()
+    assert lonely.stop() == 0
+    second.close()
+    hole.close()
+
+
+def test_a_setting_stays(names, tmp_path):
+    conf = tmp_path / "resolv.conf"
+    conf.write_text("nameserver 127.0.0.74\n")
+    lonely = LoneRole("resolver", f"resolver.server={names.address}\nrelay.deliveries=20\n", ["relay"],
+                      [conf, names.anchor])
+    before = lonely.status()["servers"]
+    lonely.tell(CT_RESOLV_CONF, conf)
+    assert lonely.status()["servers"] == before
+    assert lonely.stop() == 0
+
+
+def test_reload_of_a_tree(tmp_path):
+    """SIGHUP, with an /etc/resolv.conf of its own."""
+    conf = tmp_path / "resolv.conf"
+    conf.write_text("nameserver 127.0.0.75\n")
+    tree = Tree("root")
+    wrapper = tree.dir / "sealpostd"
+    wrapper.write_text(f"#!/bin/sh\nexec unshare -m sh -c 'mount --bind {conf} /etc/resolv.conf && "
+                       f"exec {tree.binary} \"$@\"' sh \"$@\"\n")
+    wrapper.chmod(0o755)
+    tree.binary = wrapper
+    tree.start()
+    servers = lambda: [r["value"] for r in json.loads(tree.ctl("status", "--json")) if r["name"] == "servers"]
+    assert servers() == ["127.0.0.75"]
+    conf.write_text("nameserver 127.0.0.76\n")
+    tree.process.send_signal(signal.SIGHUP)
+    wait_for(lambda: servers() == ["127.0.0.76"])
+    assert tree.stop() == 0
+    tree.remove()
 
 
 def test_a_server_without_signatures(tmp_path, names):
