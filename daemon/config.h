@@ -23,6 +23,7 @@ enum config_yes { CONFIG_NO, CONFIG_YES };
 enum config_tls { TLS_MAY, TLS_REQUIRE };
 enum config_lock { LOCK_BEST, LOCK_SECRETMEM, LOCK_MLOCK };
 enum config_slots { SLOTS_IN_PLACE, SLOTS_ACCEPT_COW };
+enum config_agent { AGENT_TRUNCATED, AGENT_WHOLE, AGENT_NONE };
 enum config_relay { RELAY_MX, RELAY_SMARTHOST, RELAY_OFF };
 
 struct config {
@@ -73,7 +74,8 @@ struct config {
     struct config_list metrics_listen;
     /* [audit] */
     uint64_t checkpoint_events, checkpoint_seconds;
-    uint64_t rotate_size; /* bytes; 0: the operator rotates */
+    uint64_t rotate_size;          /* bytes; 0: the operator rotates */
+    enum config_agent audit_agent; /* of who asks for a link's page */
 };
 
 /* Reads a file. Every finding ("FILE:LINE: what; what to do") goes to errors, one a line, and makes

@@ -73,6 +73,7 @@ const struct key config_keys[] = {
     {"metrics", "listen", LIST, AT(metrics_listen), NULL, R(WEB), 0, 0, 0},
     {"audit", "checkpoint_events", COUNT, AT(checkpoint_events), "1000", R(AUDIT), 0, 1, 1000000},
     {"audit", "checkpoint_seconds", DURATION, AT(checkpoint_seconds), "5m", R(AUDIT), 0, 1, 86400},
+    {"audit", "agent", WORD, AT(audit_agent), "truncated", R(STORE), "truncated|full|none", 0, 0},
     {"audit", "rotate_size", SIZE, AT(rotate_size), "256M", R(AUDIT), 0, 0, UINT64_C(1) << 50},
 };
 const size_t config_key_count = sizeof(config_keys) / sizeof(config_keys[0]);

@@ -106,6 +106,7 @@ enum {
 #define FORM_PIECE 0xffffu       /* its number among the pieces of an upload */
 #define FORM_MAX   (4u << 20)    /* bytes */
 #define SENT_MAX   (512u << 10)  /* bytes of sent_copy: ciphertext of the sender's own (4.6) */
+#define LINK_AGENT 512u          /* bytes of the agent in SW_LINK_PAGE */
 #define PART_MAX   (64u * 1024u) /* bytes of one SW_UPLOAD_PUT, SD_PIECE, SD_REPORT_BYTES ... */
 
 /* web <-> store. token[32] names an authenticated session of one user's device. */
@@ -135,11 +136,13 @@ enum {
     SW_REVOKE, /* token[32], message_id[16], b16 address (empty: all): what was not sent yet is not
                   sent any more, links end */
     /* Links, without a session. client: its address, for the audit log */
-    SW_LINK_PAGE,     /* link_id[16], b16 client */
+    SW_LINK_PAGE, /* link_id[16], b16 client, b16 agent (what it calls itself; LINK_AGENT at most)
+                   */
     SW_LINK_ENVELOPE, /* link_id[16], gate[32], b16 client, u32 offset */
-    SW_LINK_PIECE,    /* link_id[16], gate[32], b16 client, u16 piece, u64 offset, u32 bytes
-                         (1..PART_MAX), u8 first (0: this request has been served blocks before) */
-    SW_LINK_EXPOSED,  /* link_id[16], b16 client: the secret came in the path */
+    SW_LINK_PIECE,    /* link_id[16], gate[32], b16 client, u16 piece, u64 offset, u32 bytes (0, if
+                         first: the length alone; up to PART_MAX), u8 first (0: this request has been
+                         served before; the store looks whether that is so) */
+    SW_LINK_EXPOSED,  /* link_id[16], b16 client, b16 agent: the secret came in the path */
     /* replies: type | 0x80 */
     SW_CHALLENGE_REPLY = 0x0680, /* status, challenge[32] */
     SW_LOGIN_REPLY,              /* status, token[32], u32 seconds it lasts */

@@ -308,9 +308,9 @@ void links_schedule(struct store_role *r)
 }
 
 enum sp_err links_revoke(struct store_role *r, uint64_t user, uint64_t no, const char *address,
-                         size_t *n)
+                         const char *why, size_t *n)
 {
-    (void)r, (void)address;
+    (void)r, (void)address, (void)why;
     insist(user == 5 && no == 11);
     *n = 1;
     return SP_OK;

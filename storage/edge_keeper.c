@@ -1,14 +1,13 @@
-/* The keeper's edge, as its client: secrets are wrapped there, leased to deliveries, and erased.
- * The keeper is trusted more than this process and opens nothing for it; the order of steps is in
- * edge_send.c. */
+/* The keeper's edge, as its client: secrets are wrapped there and leased to deliveries
+ * (edge_erase.c has their end). The keeper is trusted more than this process and opens nothing for
+ * it; the order of steps is in edge_send.c. */
 #include "storage/edges.h"
 #include "daemon/messages.h"
 
 #include <stdlib.h>
 #include <string.h>
 
-#define SLOTS_PAGE  8192u /* slots in one VT_SLOTS */
-#define ERASE_FINAL "finished"
+#define SLOTS_PAGE 8192u /* slots in one VT_SLOTS */
 
 /* --- the start --- */
 
@@ -52,36 +51,6 @@ enum sp_err keeper_begin(struct store_role *r)
     return err == SP_OK ? page_send(&page, false) : err;
 }
 
-struct numbers {
-    size_t n;
-    struct {
-        uint64_t no;
-        uint16_t n;
-    } at[1024];
-};
-
-static enum sp_err add_unneeded(void *ctx, uint64_t no, const struct store_secret *secret,
-                                bool needed)
-{
-    struct numbers *list = ctx;
-    if (!needed && list->n < sizeof(list->at) / sizeof(list->at[0])) {
-        list->at[list->n].no = no;
-        list->at[list->n++].n = secret->n;
-    }
-    return SP_OK;
-}
-
-/* Records whose erasing was under way, or never begun, when the last tree ended. */
-static void finish_records(struct store_role *r)
-{
-    static struct numbers list;
-    list.n = 0;
-    store_secrets_each(r->store, add_unneeded, &list);
-    r->unfinished = list.n == sizeof(list.at) / sizeof(list.at[0]);
-    for (size_t i = 0; i < list.n; i++)
-        secret_check(r, list.at[i].no, list.at[i].n, ERASE_FINAL);
-}
-
 static enum sp_err on_slots(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
 {
     struct store_role *r = ctx;
@@ -93,7 +62,7 @@ static enum sp_err on_slots(void *ctx, struct ipc_peer *peer, struct ipc_frame *
     if (frame->body.bad)
         return SP_ERR_FORMAT;
     r->keeper_ready = true;
-    finish_records(r);
+    secrets_finish(r);
     relay_dispatch(r);
     return SP_OK;
 }
@@ -250,127 +219,13 @@ void keeper_lease_end(struct store_role *r, uint64_t lease)
         ipc_peer_send(r->keeper, VT_LEASE_END, 0, &out, -1);
 }
 
-/* --- erasing --- */
-
-static void erase_ask(struct store_role *r, struct erasing *e)
-{
-    uint8_t buf[4 + 2 * ID_SIZE + 1 + 8 + 2 + sizeof(e->why)];
-    struct wire_out out = wire_out(buf, sizeof(buf));
-    e->id = 0;
-    e->state = ERASE_ASKED;
-    if (r->keeper == NULL)
-        return;
-    wire_put_u32(&out, e->secret.slot);
-    wire_put_bytes(&out, e->secret.message_id, ID_SIZE);
-    wire_put_u8(&out, e->secret.kind);
-    wire_put_bytes(&out, e->secret.recipient_id, ID_SIZE);
-    wire_put_u64(&out, e->secret.received_ms);
-    wire_put_str(&out, e->why);
-    e->id = ++r->keeper_id;
-    if (ipc_peer_send(r->keeper, VT_ERASE, e->id, &out, -1) != SP_OK)
-        e->id = 0;
-}
-
-static void erase_begin(struct store_role *r, uint64_t no, const struct store_secret *secret,
-                        const char *why)
-{
-    struct erasing *e = calloc(1, sizeof(*e));
-    if (e == NULL)
-        return; /* the next start does it */
-    *e = (struct erasing){.no = no, .secret = *secret};
-    e->secret.box = NULL; /* it does not outlive the read */
-    strncpy(e->why, why, sizeof(e->why) - 1);
-    LIST_INSERT_HEAD(&r->erasings, e, next);
-    erase_ask(r, e);
-}
-
-void secret_forget(struct store_role *r, const struct store_secret *secret, const char *why)
-{
-    erase_begin(r, 0, secret, why);
-}
-
-void secret_check(struct store_role *r, uint64_t no, uint16_t n, const char *why)
-{
-    struct store_secret secret;
-    struct erasing *e;
-    bool needed;
-    LIST_FOREACH(e, &r->erasings, next)
-    if (e->no == no && e->secret.n == n)
-        return;
-    if (r->keeper_ready && store_secret_get(r->store, no, n, &secret, &needed) == SP_OK && !needed)
-        erase_begin(r, no, &secret, why);
-}
-
-static void record_end(struct store_role *r, struct erasing *e)
-{
-    enum sp_err err = store_secret_delete(r->store, e->no, e->secret.n);
-    if (err == SP_OK && e->secret.kind == 0) {
-        err = store_link_delete(r->store, e->secret.recipient_id);
-        sweep_soon(r);
-    }
-    e->state = err == SP_OK ? ERASE_DONE : ERASE_OWED;
-    commit_soon(r);
-}
-
-void secrets_flushed(struct store_role *r, enum sp_err err)
-{
-    struct erasing *e, *after;
-    for (e = LIST_FIRST(&r->erasings); e != NULL; e = after) {
-        after = LIST_NEXT(e, next);
-        if (e->state != ERASE_DONE)
-            continue;
-        e->state = ERASE_OWED;
-        if (err != SP_OK)
-            continue;
-        LIST_REMOVE(e, next);
-        free(e);
-    }
-}
-
-void secrets_settle(struct store_role *r)
-{
-    struct erasing *e;
-    if (r->unfinished && LIST_EMPTY(&r->erasings))
-        finish_records(r);
-    LIST_FOREACH(e, &r->erasings, next)
-    {
-        if (e->state == ERASE_ASKED && e->id == 0)
-            erase_ask(r, e);
-        else if (e->state == ERASE_OWED)
-            record_end(r, e);
-    }
-}
-
-static enum sp_err on_erased(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
-{
-    struct store_role *r = ctx;
-    struct erasing *e;
-    (void)peer;
-    enum sp_err status = wire_get_u8(&frame->body);
-    LIST_FOREACH(e, &r->erasings, next)
-    if (e->state == ERASE_ASKED && e->id == frame->id)
-        break;
-    if (e == NULL || frame->id == 0)
-        return SP_ERR_FORMAT;
-    if (status != SP_OK) {
-        role_log("a slot could not be erased: %s; it is tried again", sp_err_text(status));
-        e->id = 0;
-    } else if (e->no == 0) {
-        LIST_REMOVE(e, next);
-        free(e);
-    } else {
-        record_end(r, e);
-    }
-    return SP_OK;
-}
-
 #define WRAPPED (1u + 4u + 2u + STORE_WRAPPED_MAX)
 static const struct ipc_rule rules[] = {
     {VT_SLOTS_REPLY, false, true, 1, 1 + KEY_SIZE, on_slots},
     {VT_SECRET_REPLY, false, false, 1, WRAPPED, on_wrapped},
     {VT_WRAP_REPLY, false, false, 1, WRAPPED, on_wrapped},
     {VT_UNWRAP_REPLY, false, false, 1, 1 + 2 + BOX_MAX, on_unwrapped},
-    {VT_ERASE_REPLY, false, false, 1, 1, on_erased},
+    {VT_ERASE_REPLY, false, false, 1, 1, on_secret_erased},
 };
 const struct ipc_rules keeper_rules = {rules, sizeof(rules) / sizeof(rules[0]), UINT64_MAX,
                                        edge_gone};

@@ -154,19 +154,28 @@ enum sp_err job_settle(struct store_role *r, struct lease *l)
     return store_job_put(r->store, job);
 }
 
-/* Even its report could not be made. */
+/* Even its report could not be made. A link whose notification this was, nobody will ever hold. */
 static void fail_here(struct store_role *r, struct lease *l)
 {
     static struct store_outcome o[STORE_JOB_RECIPIENTS];
+    uint8_t link[ID_SIZE];
     size_t left;
+    bool is_link = link_of_job(r, &l->job, link) == SP_OK;
     for (uint16_t i = 0; i < l->n_open; i++) {
         o[i] = (struct store_outcome){.index = l->open[i], .state = DELIVERY_FAILED};
         strncpy(o[i].text, closed_text(l->job.closed), sizeof(o[i].text) - 1);
     }
-    if (store_job_result(r->store, &l->job, o, l->n_open, now_ms(), &left) == SP_OK &&
-        group_flush(r) == SP_OK)
-        audit_emit(AUDIT_RELAY_FAILED, l->job.message_id, l->job.destination, (uint64_t)l->n_open,
-                   "", UINT64_C(0));
+    enum sp_err err = store_job_result(r->store, &l->job, o, l->n_open, now_ms(), &left);
+    if (err == SP_OK && is_link)
+        err = store_link_end(r->store, link, DELIVERY_EXPIRED, link_now(r));
+    if (err == SP_OK)
+        err = group_flush(r);
+    if (err != SP_OK)
+        return;
+    audit_emit(AUDIT_RELAY_FAILED, l->job.message_id, l->job.destination, (uint64_t)l->n_open, "",
+               UINT64_C(0));
+    if (is_link)
+        link_ended(r, link, "failed");
 }
 
 void lease_end_if_over(struct store_role *r, struct lease *l)

@@ -256,13 +256,10 @@ static void settle_report(struct delivery *d, struct result *res)
 /* Nobody will ever hold a link whose notification failed for good. */
 static enum sp_err end_link(struct store_role *r, struct said *s, const struct store_job *job)
 {
-    struct store_secret secret;
-    bool needed;
-    enum sp_err err = store_secret_get(r->store, job->no, job->secret, &secret, &needed);
+    enum sp_err err = link_of_job(r, job, s->link);
     if (err != SP_OK)
         return err == SP_ERR_NOT_FOUND ? SP_OK : err;
     s->is_link = true;
-    memcpy(s->link, secret.recipient_id, ID_SIZE);
     if (s->res.count[DELIVERY_FAILED] == 0)
         return SP_OK;
     err = store_link_end(r->store, s->link, DELIVERY_EXPIRED, now_ms());

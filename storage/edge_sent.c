@@ -136,7 +136,7 @@ enum sp_err revoke_open(struct store_role *r, uint64_t user, uint64_t no, const 
     if (err == SP_OK)
         err = group_flush(r);
     if (err == SP_OK)
-        err = links_revoke(r, user, no, address, &links);
+        err = links_revoke(r, user, no, address, "revoked", &links);
     *n += links;
     for (size_t i = 0; err == SP_OK && i < f.n; i++) {
         if (store_job_get(r->store, f.at[i].no, f.at[i].job, &job) == SP_ERR_NOT_FOUND)

@@ -312,6 +312,19 @@ static enum sp_err on_piece(void *ctx, struct ipc_peer *peer, struct ipc_frame *
 
 /* --- deleting --- */
 
+/* Who deletes what he sent takes its links back as well: their ends are durable before his copy
+ * goes, so that a crash between leaves a mail without links, never a link without its mail. */
+static enum sp_err end_links(struct store_role *r, const struct session *s,
+                             const uint8_t message_id[ID_SIZE])
+{
+    struct store_sent sent;
+    size_t n;
+    enum sp_err err = store_sent(r->store, s->user, message_id, &sent);
+    if (err != SP_OK)
+        return err == SP_ERR_NOT_FOUND ? SP_OK : err; /* somebody sent it to him */
+    return links_revoke(r, s->user, sent.no, NULL, "deleted", &n);
+}
+
 static enum sp_err on_delete(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
 {
     struct store_role *r = ctx;
@@ -320,9 +333,9 @@ static enum sp_err on_delete(void *ctx, struct ipc_peer *peer, struct ipc_frame 
     wire_get_copy(&frame->body, reply.message_id, ID_SIZE);
     if (frame->body.bad)
         return SP_ERR_FORMAT;
-    enum sp_err err =
-        s != NULL ? store_delete(r->store, s->user, reply.message_id, now_ms() + STATUS_KEPT_MS)
-                  : SP_ERR_DENIED;
+    enum sp_err err = s != NULL ? end_links(r, s, reply.message_id) : SP_ERR_DENIED;
+    if (err == SP_OK)
+        err = store_delete(r->store, s->user, reply.message_id, now_ms() + STATUS_KEPT_MS);
     if (err != SP_OK)
         return answer(peer, SW_DELETE_REPLY, frame->id, err);
     memcpy(reply.user_id, s->user_id, ID_SIZE);
@@ -352,9 +365,9 @@ static const struct ipc_rule rules[] = {
     {SW_SENT, false, false, TOKEN + 20, TOKEN + 20, on_sent},
     {SW_DELIVERY_STATUS, false, false, TOKEN + 16, TOKEN + 16, on_delivery_status},
     {SW_REVOKE, false, false, TOKEN + 18, TOKEN + 18 + STORE_MAX_ADDRESS, on_revoke},
-    {SW_LINK_PAGE, false, false, 18, 18 + LINK_CLIENT, on_link_page},
+    {SW_LINK_PAGE, false, false, 20, 20 + LINK_CLIENT + LINK_AGENT, on_link_page},
     {SW_LINK_ENVELOPE, false, false, 54, 54 + LINK_CLIENT, on_link_envelope},
     {SW_LINK_PIECE, false, false, 65, 65 + LINK_CLIENT, on_link_piece},
-    {SW_LINK_EXPOSED, false, false, 18, 18 + LINK_CLIENT, on_link_exposed},
+    {SW_LINK_EXPOSED, false, false, 20, 20 + LINK_CLIENT + LINK_AGENT, on_link_exposed},
 };
 const struct ipc_rules web_rules = {rules, sizeof(rules) / sizeof(rules[0]), UINT64_MAX, edge_gone};

@@ -10,6 +10,7 @@
 #include "storage/queue.h"
 #include "storage/sessions.h"
 #include "storage/store.h"
+#include "storage/visits.h"
 
 #include <sys/queue.h>
 
@@ -22,8 +23,10 @@
 #define BUCKETS       1024u
 #define SENDINGS_MAX  64u /* mails that wait for the keeper */
 #define OPENINGS_MAX  256u
-#define WRAPPING_MAX  512u /* requests under way; the peer's queue holds 1,024 frames */
-#define LINK_CLIENT   64u  /* a client's address, with NUL */
+#define WRAPPING_MAX  512u  /* requests under way; the peer's queue holds 1,024 frames */
+#define LINK_CLIENT   64u   /* a client's address, with NUL */
+#define ERASINGS_MAX  1024u /* records that are being erased; what is more is found again later */
+#define ERASE_FLIGHT  128u  /* of them asked of the keeper at once */
 
 struct store_role;
 
@@ -76,10 +79,16 @@ struct sending {
 /* A secret whose slot is to be overwritten, or is. */
 struct erasing {
     LIST_ENTRY(erasing) next;
-    uint32_t id; /* of the request to the keeper; 0: to be asked again */
+    uint32_t id; /* of the request to the keeper, when it was asked */
     uint64_t no; /* the message whose record goes after it; 0: there is no record */
-    enum { ERASE_ASKED, ERASE_DONE, ERASE_OWED } state; /* done: the record's end is in the group */
-    struct store_secret secret;                         /* its n with no names the record */
+    enum {
+        ERASE_WAITING, /* to be asked */
+        ERASE_ASKED,
+        ERASE_FAILED, /* to be asked again, in a minute */
+        ERASE_DONE,   /* the record's end is in the group */
+        ERASE_OWED    /* it was, and the group is lost */
+    } state;
+    struct store_secret secret; /* its n with no names the record */
     char why[16];
 };
 
@@ -90,6 +99,7 @@ struct opening {
     struct ipc_peer *peer;
     uint32_t frame; /* SW_LINK_ENVELOPE's */
     uint32_t offset;
+    uint64_t next_offset; /* where the answer ends; 0: at the end */
     uint8_t link[ID_SIZE];
     char client[LINK_CLIENT];
 };
@@ -132,15 +142,18 @@ struct store_role {
     /* keeper */
     struct ipc_peer *keeper;
     bool keeper_ready; /* it knows which slots are in use */
-    bool unfinished;   /* more records are to be erased than were begun with at once */
+    bool unfinished;   /* more records are to be erased than erasings has room for */
     uint8_t keeper_pk[KEY_SIZE];
     uint32_t keeper_id;
     LIST_HEAD(, sending) sendings;
     size_t n_sendings, n_wrapping; /* n_wrapping: requests of theirs */
     LIST_HEAD(, erasing) erasings;
+    size_t n_erasings, n_erase_asked;
     LIST_HEAD(, opening) openings;
     size_t n_openings;
     uint64_t latest_ms, noted_ms; /* the wall clock never goes back for links */
+    struct visits visits;
+    bool expiring; /* more has expired than was ended with at once */
     uint64_t links_opened, links_expired;
     /* relay */
     struct ipc_peer *relay;
@@ -221,6 +234,8 @@ enum sp_err keeper_unwrap(struct store_role *r, struct opening *o,
                           const struct store_secret *secret);
 enum sp_err keeper_lease(struct store_role *r, const struct lease *lease);
 void keeper_lease_end(struct store_role *r, uint64_t lease);
+
+/* edge_erase.c */
 /* After a commit: has the message's secret erased if no job needs it any more. */
 void secret_check(struct store_role *r, uint64_t no, uint16_t n, const char *why);
 /* A slot that no record names. */
@@ -230,8 +245,12 @@ void secret_forget(struct store_role *r, const struct store_secret *secret, cons
 void secrets_settle(struct store_role *r);
 /* A group is over. */
 void secrets_flushed(struct store_role *r, enum sp_err err);
+/* Begins with records that nobody needs and that are not being erased: at the start, since the last
+ * process had begun or was about to; later, since there were too many at once. */
+void secrets_finish(struct store_role *r);
+enum sp_err on_secret_erased(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame);
 
-/* edge_link.c */
+/* edge_link.c: handlers of web_rules. */
 enum sp_err on_link_page(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame);
 enum sp_err on_link_envelope(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame);
 enum sp_err on_link_piece(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame);
@@ -239,18 +258,27 @@ enum sp_err on_link_exposed(void *ctx, struct ipc_peer *peer, struct ipc_frame *
 /* The keeper has unwrapped the box, or not (box NULL). Ends the opening. */
 void link_go_on(struct store_role *r, struct opening *o, enum sp_err status, const uint8_t *box,
                 size_t len);
+/* Those who asked for links that nobody knows, and were not written down one by one. */
+void links_tell_left_out(struct store_role *r);
+
+/* edge_linkends.c */
 /* Wall-clock milliseconds that never go back, not even over restarts. */
 uint64_t link_now(struct store_role *r);
 /* Links whose time is over end; the time is noted. Every minute, and when link_soon says. */
 void links_expire(struct store_role *r);
-/* Sees to it that links_expire runs when the next link ends. */
+/* Sees to it that links_expire runs when the next link's time is over. */
 void links_schedule(struct store_role *r);
-/* Ends the live links of a message (no 0: of all mail) of one user, for one address or all (NULL);
- * commits. *n: so many more. */
+/* Ends the live links of a message (no 0: of all mail, some hundred at a time) of one user, for one
+ * address or all (NULL); commits. why: a word for the audit log. *n: so many more. */
 enum sp_err links_revoke(struct store_role *r, uint64_t user, uint64_t no, const char *address,
-                         size_t *n);
+                         const char *why, size_t *n);
+/* The link whose notification a job is; SP_ERR_NOT_FOUND: none, or its box is erased already. */
+enum sp_err link_of_job(struct store_role *r, const struct store_job *job, uint8_t id[ID_SIZE]);
 /* A link that has ended, durably: its slots are erased, then its records go. */
 void link_erase(struct store_role *r, const struct store_link *link, const char *why);
+/* Its slot is free, or another's: the record came back with an older database. The box is gone for
+ * good, and the rest of the link goes after it. */
+void link_lost(struct store_role *r, const uint8_t id[ID_SIZE]);
 /* Audits and erases one that was revoked, or whose notification failed for good. */
 void link_ended(struct store_role *r, const uint8_t id[ID_SIZE], const char *why);
 

@@ -395,6 +395,34 @@ enum sp_err store_secrets_each(struct store *s,
     return err;
 }
 
+/* Their boxes are the secrets without a kind. */
+enum sp_err store_message_links(struct store *s, uint64_t no, uint8_t (*id)[ID_SIZE], size_t max,
+                                size_t *n)
+{
+    MDB_txn *txn;
+    MDB_cursor *cursor;
+    struct store_secret secret;
+    struct key key = key_u64(no);
+    MDB_val k = {.mv_size = key.len, .mv_data = key.bytes}, v;
+    *n = 0;
+    enum sp_err err = current(s, &txn);
+    if (err != SP_OK)
+        return err;
+    if (mdb_cursor_open(txn, s->dbi[T_SECRETS], &cursor) != 0)
+        return SP_ERR_MEMORY;
+    for (int rc = mdb_cursor_get(cursor, &k, &v, MDB_SET_RANGE);
+         rc == 0 && err == SP_OK && *n < max; rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT)) {
+        struct wire_in at = wire_in(k.mv_data, k.mv_size);
+        if (wire_get_u64(&at) != no)
+            break;
+        err = secret_decode(wire_in(v.mv_data, v.mv_size), &secret);
+        if (err == SP_OK && secret.kind == 0)
+            memcpy(id[(*n)++], secret.recipient_id, ID_SIZE);
+    }
+    mdb_cursor_close(cursor);
+    return err;
+}
+
 enum sp_err store_secret_delete(struct store *s, uint64_t no, uint16_t n)
 {
     struct key key = key_u64_u16(no, n);

@@ -4,7 +4,9 @@
 
 #include <string.h>
 
-#define LINK_MAX_ROW (8u + 8u + 2u + 2u + 8u + 8u + 1u + ID_SIZE + 2u * HASH_SIZE + 2u + 1024u)
+#define LINK_MAX_ROW                                                                               \
+    (8u + 8u + 2u + 2u + 8u + 8u + 1u + ID_SIZE + 2u * HASH_SIZE + 2u + 1024u + 2u +               \
+     STORE_MAX_ADDRESS)
 
 /* --- rows --- */
 
@@ -24,6 +26,7 @@ static enum sp_err link_write(struct store *s, const struct store_link *l)
     wire_put_bytes(&out, l->gate_hash, HASH_SIZE);
     wire_put_bytes(&out, l->digest, HASH_SIZE);
     wire_put_b16(&out, l->subject.bytes, l->subject.len);
+    wire_put_str(&out, l->from);
     return wire_out_ok(&out) ? row_put(s, T_LINKS, &key, buf, out.len) : SP_ERR_LIMIT;
 }
 
@@ -40,6 +43,12 @@ static enum sp_err link_decode(struct wire_in in, struct store_link *l)
     wire_get_copy(&in, l->gate_hash, HASH_SIZE);
     wire_get_copy(&in, l->digest, HASH_SIZE);
     l->subject.bytes = wire_get_b16(&in, UINT16_MAX, &l->subject.len);
+    if (in.left > 0) { /* rows of before have none */
+        size_t len;
+        const uint8_t *from = wire_get_b16(&in, sizeof(l->from) - 1, &len);
+        if (from != NULL)
+            memcpy(l->from, from, len);
+    }
     return wire_in_done(&in) ? SP_OK : SP_ERR_FORMAT;
 }
 
@@ -77,6 +86,7 @@ static enum sp_err next_link(struct store *s, bool first, uint8_t id[ID_SIZE],
     int rc = mdb_cursor_get(cursor, &k, &v, first ? MDB_FIRST : MDB_SET_RANGE);
     if (rc == 0 && !first && k.mv_size == ID_SIZE && memcmp(k.mv_data, id, ID_SIZE) == 0)
         rc = mdb_cursor_get(cursor, &k, &v, MDB_NEXT);
+    *out = (struct store_link){0};
     err = rc == 0 ? link_decode(wire_in(v.mv_data, v.mv_size), out) : SP_ERR_NOT_FOUND;
     struct wire_in at = rc == 0 ? wire_in(k.mv_data, k.mv_size) : wire_in(NULL, 0);
     wire_get_copy(&at, id, ID_SIZE);
@@ -130,6 +140,7 @@ static enum sp_err link_add(struct store *s, uint64_t no, const struct store_out
                            .subject = new->subject};
     memcpy(j.message_id, o->message.message_id, ID_SIZE);
     strncpy(j.mail_from, o->mail_from, sizeof(j.mail_from) - 1);
+    strncpy(l.from, o->mail_from, sizeof(l.from) - 1);
     job_destination(&new->address, j.destination);
     memcpy(l.id, new->box->recipient_id, ID_SIZE);
     memcpy(l.message_id, o->message.message_id, ID_SIZE);
@@ -247,7 +258,7 @@ enum sp_err store_link_delete(struct store *s, const uint8_t id[ID_SIZE])
 
 /* --- time --- */
 
-enum sp_err store_link_next(struct store *s, uint64_t *at_ms)
+enum sp_err store_timer_next(struct store *s, uint64_t *at_ms)
 {
     MDB_txn *txn;
     MDB_cursor *cursor;
@@ -258,11 +269,9 @@ enum sp_err store_link_next(struct store *s, uint64_t *at_ms)
         return err;
     if (mdb_cursor_open(txn, s->dbi[T_TIMERS], &cursor) != 0)
         return SP_ERR_MEMORY;
-    while (*at_ms == UINT64_MAX && mdb_cursor_get(cursor, &k, &v, MDB_NEXT) == 0) {
+    if (mdb_cursor_get(cursor, &k, &v, MDB_FIRST) == 0) {
         struct wire_in in = wire_in(k.mv_data, k.mv_size);
-        uint64_t at = wire_get_u64(&in);
-        if (wire_get_u8(&in) == TIMER_LINK)
-            *at_ms = at;
+        *at_ms = wire_get_u64(&in);
     }
     mdb_cursor_close(cursor);
     return SP_OK;

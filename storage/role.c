@@ -176,6 +176,7 @@ static void on_minute(evutil_socket_t fd, short what, void *ctx)
     (void)fd;
     (void)what;
     links_expire(r);
+    links_tell_left_out(r);
     forms_tick(r->forms);
     secrets_settle(r);
     sweep_soon(r);

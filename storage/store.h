@@ -367,7 +367,8 @@ struct store_link {
     enum store_delivery ended; /* DELIVERY_QUEUED: it is live; REVOKED or EXPIRED: its box is being
                                   erased */
     uint8_t gate_hash[HASH_SIZE], digest[HASH_SIZE];
-    struct store_text subject; /* good until the next call into the store */
+    struct store_text subject;    /* good until the next call into the store */
+    char from[STORE_MAX_ADDRESS]; /* that its mail was sent from; empty: it is not known */
 };
 
 /* SP_ERR_NOT_FOUND. As the open group has it; the caller compares with the clock. */
@@ -384,8 +385,11 @@ enum sp_err store_link_end(struct store *s, const uint8_t id[ID_SIZE], enum stor
                            uint64_t now_ms);
 /* Its box is erased: nothing is left of it but the status. Needs a commit. */
 enum sp_err store_link_delete(struct store *s, const uint8_t id[ID_SIZE]);
-/* When the next live link ends; UINT64_MAX: none. */
-enum sp_err store_link_next(struct store *s, uint64_t *at_ms);
+/* When the time of the next link, draft or status is over; UINT64_MAX: none. */
+enum sp_err store_timer_next(struct store *s, uint64_t *at_ms);
+/* Ids of a message's links whose boxes are not erased, up to max of them. */
+enum sp_err store_message_links(struct store *s, uint64_t no, uint8_t (*id)[ID_SIZE], size_t max,
+                                size_t *n);
 /* The latest time that was noted: a clock that is set back brings no link back. */
 enum sp_err store_clock_get(struct store *s, uint64_t *ms);
 enum sp_err store_clock_put(struct store *s, uint64_t ms);

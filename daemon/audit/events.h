@@ -46,9 +46,10 @@
     E(AUDIT_LINK_CREATED, "link.created", AUDIT_BIT(ROLE_STORE),                                   \
       "id:x link:x destination:s expires:u")                                                       \
     E(AUDIT_LINK_SENT, "link.sent", AUDIT_BIT(ROLE_STORE), "id:x link:x host:s tls:s attempts:u")  \
-    E(AUDIT_LINK_PAGE, "link.page", AUDIT_BIT(ROLE_STORE), "link:x client:s got:s")                \
+    E(AUDIT_LINK_PAGE, "link.page", AUDIT_BIT(ROLE_STORE), "link:x client:s agent:s got:s")        \
     E(AUDIT_LINK_OPENED, "link.opened", AUDIT_BIT(ROLE_STORE), "link:x client:s what:s got:s")     \
-    E(AUDIT_LINK_EXPOSED, "link.exposed", AUDIT_BIT(ROLE_STORE), "link:x client:s got:s")          \
+    E(AUDIT_LINK_EXPOSED, "link.exposed", AUDIT_BIT(ROLE_STORE), "link:x client:s agent:s got:s")  \
+    E(AUDIT_LINK_LEFT_OUT, "link.left-out", AUDIT_BIT(ROLE_STORE), "requests:u")                   \
     E(AUDIT_LINK_EXPIRED, "link.expired", AUDIT_BIT(ROLE_STORE), "id:x link:x")                    \
     E(AUDIT_LINK_REVOKED, "link.revoked", AUDIT_BIT(ROLE_STORE), "id:x link:x")                    \
     E(AUDIT_DELIVERY_CRASHED, "delivery.crashed", AUDIT_BIT(ROLE_RELAY), "lease:u signal:u")       \

@@ -29,6 +29,13 @@ static void wipe(const char *text)
         sodium_memzero((char *)text, strlen(text)); /* ours to write: libevent's copy for us */
 }
 
+/* Who says what he is, says it to the log; the store decides how much of it is kept. */
+static void put_agent(const struct exchange *x, struct wire_out *frame)
+{
+    const char *agent = evhttp_find_header(evhttp_request_get_input_headers(x->req), "User-Agent");
+    wire_put_b16(frame, agent, agent != NULL ? strnlen(agent, LINK_AGENT) : 0);
+}
+
 /* What stands behind a link in path or query may be a password: a mail filter made "#" into "%23"
  * (INTERFACES: HTTP). It came here against everybody's will: forget it where it stands, libevent's
  * buffers being wiped when they are freed (web.c), and let the page mend the address. */
@@ -46,6 +53,7 @@ enum sp_err start_link_page(struct exchange *x, struct wire_in *body, struct wir
     wipe_target(x);
     wire_put_bytes(frame, x->args.id, sizeof(x->args.id));
     put_client(x, frame);
+    put_agent(x, frame);
     return SP_OK;
 }
 

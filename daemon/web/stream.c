@@ -33,14 +33,16 @@ static void put_block(const struct exchange *x, uint64_t offset, uint64_t bytes,
         wire_put_u8(frame, first);
 }
 
-/* A range, and the length for HEAD, need the total before anything else: one byte asks for it. */
+/* A range, and the length for HEAD, need the total before anything else: one byte asks for it, and
+ * of a link none, behind which the store lets a read begin anywhere (SW_LINK_PIECE). */
 enum sp_err start_piece(struct exchange *x, struct wire_in *body, struct wire_out *frame)
 {
     (void)body;
     if (!x->head) /* RFC 9110 14.2: Range means something for GET alone */
         x->range =
             range_parse(evhttp_find_header(evhttp_request_get_input_headers(x->req), "Range"));
-    put_block(x, 0, x->head || x->range.kind != RANGE_NONE ? 1 : WEB_BLOCK, true, frame);
+    bool probe = x->head || x->range.kind != RANGE_NONE;
+    put_block(x, 0, !probe ? WEB_BLOCK : x->route->ask == SW_LINK_PIECE ? 0 : 1, true, frame);
     return SP_OK;
 }
 

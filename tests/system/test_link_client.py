@@ -194,12 +194,26 @@ def test_revoking_one_and_all(tree):
     assert len(mail.events("link.revoked")) == 2
 
 
-def test_deleting_the_own_copy_ends_no_link(tree):
-    alice, = everyone(tree, 1)
-    eve, = outside()
-    mail = Mail(alice, eve)
+def test_deleting_the_mail_ends_its_links(tree):
+    """The sender's mail, its links and their ciphertext are gone; what a user got is that user's, and the status
+    says what became of the links."""
+    alice, bob = everyone(tree, 2)
+    eve, dan = outside(2)
+    mail, other = Mail(alice, eve, dan, bob.address), Mail(alice, eve)
+    mail.open(eve)
+    bob.run("delete", mail.id)  # a recipient's copy alone
+    mail.open(dan)
     alice.run("delete", mail.id)
-    assert octets(mail.open(eve).stdout).endswith(b"marker.\r\n")
+    mail.gone(eve)
+    mail.gone(dan)
+    assert octets(other.open(eve).stdout).endswith(b"marker.\r\n")
+    status = json.loads(octets(alice.run("status", mail.id, "--json").stdout))
+    rows = {r["address"]: r for r in status["recipients"]}
+    assert {rows[a]["state"] for a in (eve, dan)} == {"revoked"}
+    assert rows[eve]["visits"] == rows[dan]["visits"] == 1
+    assert len(mail.events("link.revoked")) == 2
+    erased = wait_for(lambda: [e for e in tree.events("secret.erased") if e["why"] == "deleted"][3:] or None, 30)
+    assert erased[0]["kind"] in ("box", "password")
 
 
 def until(expires_ms):

@@ -93,7 +93,9 @@ def test_status_the_audit_log_and_what_is_served_name_one_page(tree, alice):
 def test_P12_every_request_is_in_the_log_with_what_it_got(tree, alice):
     link, mail = send(alice)
     asked, gate = Asked(tree, link), link.authorization
-    page = asked.ask("", 200, "link.page").body
+    page = asked.ask("", 200, "link.page", headers={"User-Agent": "Scanner/1.0 \\ \t" + "x" * 600}).body
+    agent = next(e for e in tree.events("link.page") if e["link"] == link.id.hex())["agent"]
+    assert agent.startswith(r"Scanner/1.0 \x5c \x09xxx") and len(agent) == 48
     assert asked.ask("", 200, "link.page", method="HEAD").body == b""
     assert asked.ask("?utm_source=news&utm_x=y", 200, "link.page").body == page
     for path in ("%23" + link.fragment, "%2523" + link.fragment, "?utm=x%23" + link.fragment):

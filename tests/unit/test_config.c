@@ -79,7 +79,8 @@ static const char whole[] = "# all there is\n"
                             "[audit]\n"
                             "checkpoint_events = 10\n"
                             "checkpoint_seconds = 1m\n"
-                            "rotate_size = 1M\n";
+                            "rotate_size = 1M\n"
+                            "agent = none\n";
 static const char least[] = "[appliance]\nhostname = h.example\ndomain = d.example\n";
 
 static char path[] = "/tmp/sealpost-config-XXXXXX";
@@ -156,6 +157,7 @@ static void takes_every_key(void **state)
     assert_int_equal(config->slots, SLOTS_ACCEPT_COW);
     assert_int_equal(config->memory_lock, LOCK_MLOCK);
     assert_int_equal(config->checkpoint_seconds, 60);
+    assert_int_equal(config->audit_agent, AGENT_NONE);
 }
 
 static void has_defaults(void **state)
@@ -419,7 +421,8 @@ static void slices_hold_no_more(void **state)
         [ROLE_STORE] = {"appliance.domain", "appliance.code_expiry", "web.url", "web.max_expiry",
                         "storage.map_size", "smtp.max_message", "web.send_recipients",
                         "web.send_messages_per_day", "web.send_bytes_per_day", "relay.mode",
-                        "relay.deliveries", "relay.per_destination", "relay.retry_for"},
+                        "relay.deliveries", "relay.per_destination", "relay.retry_for",
+                        "audit.agent"},
         [ROLE_KEEPER] = {"smtp.max_sessions", "memory.lock", "relay.mode", "relay.deliveries",
                          "relay.dkim_selector"},
         [ROLE_RELAY] = {"web.url", "appliance.hostname", "appliance.domain",

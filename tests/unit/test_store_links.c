@@ -220,7 +220,7 @@ static void what_a_link_is(void **state)
     assert_memory_equal(link.subject.bytes, "hello", 5);
     assert_string_equal(job_of(p, no, 1).destination, "out.example");
     assert_int_equal(job_of(p, no, 3).n, 1);
-    assert_int_equal(store_link_next(p->s, &next), SP_OK);
+    assert_int_equal(store_timer_next(p->s, &next), SP_OK);
     assert_int_equal(next, HOUR);
     for (uint16_t n = 0; n < 5; n++)
         assert_true(needed(p, no, n));
@@ -303,7 +303,7 @@ static void expiry_ends_all_of_it(void **state)
     assert_int_equal(r[3].state, DELIVERY_QUEUED);
     expire(p, HOUR + 1, &seen);
     assert_int_equal(seen.n, 0); /* once */
-    assert_int_equal(store_link_next(p->s, &next), SP_OK);
+    assert_int_equal(store_timer_next(p->s, &next), SP_OK);
     assert_int_equal(next, 2 * HOUR);
 }
 

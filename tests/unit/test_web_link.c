@@ -22,7 +22,7 @@ static struct asked {
     struct question {
         uint16_t type;
         uint8_t id[16], gate[32];
-        char client[64];
+        char client[64], agent[LINK_AGENT + 1];
         uint64_t offset;
         uint16_t piece;
         uint32_t bytes;
@@ -62,6 +62,11 @@ static void read_question(uint16_t type, struct wire_in *body, struct question *
     const uint8_t *name = wire_get_b16(body, sizeof(q->client) - 1, &len);
     if (name != NULL)
         memcpy(q->client, name, len);
+    if (!gated) {
+        const uint8_t *agent = wire_get_b16(body, LINK_AGENT, &len);
+        if (agent != NULL)
+            memcpy(q->agent, agent, len);
+    }
     if (type == SW_LINK_ENVELOPE)
         q->offset = wire_get_u32(body);
     if (type == SW_LINK_PIECE) {
@@ -70,7 +75,8 @@ static void read_question(uint16_t type, struct wire_in *body, struct question *
         q->bytes = wire_get_u32(body);
         q->first = wire_get_u8(body);
     }
-    if (!wire_in_done(body) || (type == SW_LINK_PIECE && (q->bytes < 1 || q->bytes > PART_MAX)))
+    if (!wire_in_done(body) ||
+        (type == SW_LINK_PIECE && (q->bytes > PART_MAX || (q->bytes == 0 && !q->first))))
         asked->malformed++;
 }
 
