@@ -47,6 +47,18 @@ static void add_number(struct operators *o, const char *role, const char *name, 
     add_text(o, role, name, text);
 }
 
+static void add_own(struct operators *o)
+{
+    char name[32];
+    add_number(o, "supervisor", "restarts", o->s->restarts);
+    add_number(o, "supervisor", "violations_role", o->s->violations);
+    for (int r = 0; r < ROLE_COUNT; r++) {
+        snprintf(name, sizeof(name), "crashes_%s", all_roles[r]->name);
+        if (o->s->crashes[r] > 0)
+            add_number(o, "supervisor", name, o->s->crashes[r]);
+    }
+}
+
 /* Nothing when there is more than a frame holds. */
 static void answer_metrics(struct operators *o)
 {
@@ -103,8 +115,7 @@ static enum sp_err ask_roles(struct operators *o, struct ipc_peer *asker, uint16
     o->question++;
     o->cells = wire_out(o->buf, sizeof(o->buf));
     add_text(o, "role", "name", "value");
-    add_number(o, "supervisor", "restarts", o->s->restarts);
-    add_number(o, "supervisor", "violations", o->s->violations);
+    add_own(o);
     for (int r = 0; r < ROLE_COUNT; r++)
         if ((roles >> r & 1) && o->s->child[r].control != NULL &&
             ipc_peer_send(o->s->child[r].control, type, o->question, body, -1) == SP_OK)

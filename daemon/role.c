@@ -4,6 +4,7 @@
 #include "daemon/role.h"
 #include "daemon/messages.h"
 #include "daemon/audit/events.h"
+#include "daemon/histogram.h"
 #include "daemon/testhooks.h"
 #include "daemon/tls.h"
 #include "envelope/keys.h"
@@ -43,6 +44,25 @@ void role_status_number(struct wire_out *pairs, const char *name, uint64_t value
 {
     char text[24];
     snprintf(text, sizeof(text), "%" PRIu64, value);
+    wire_put_str(pairs, name);
+    wire_put_str(pairs, text);
+}
+
+void role_status_count(struct wire_out *pairs, const char *prefix, const char *kind, uint64_t value)
+{
+    char name[64];
+    if (value == 0)
+        return;
+    snprintf(name, sizeof(name), "%s_%s", prefix, kind);
+    for (char *at = name; *at != '\0'; at++)
+        *at = *at == '-' || *at == '.' ? '_' : *at;
+    role_status_number(pairs, name, value);
+}
+
+void role_status_histogram(struct wire_out *pairs, const char *name, const struct histogram *h)
+{
+    char text[HISTOGRAM_TEXT];
+    histogram_text(h, text);
     wire_put_str(pairs, name);
     wire_put_str(pairs, text);
 }

@@ -75,8 +75,13 @@ int role_main(const struct role_ops *ops, bool user_mode, unsigned uid);
 /* Says "sealpostd[NAME]: ..." on stderr. Never content, addresses, secrets. */
 void role_log(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-/* For role_ops.status: a pair whose value is a number. */
+/* For role_ops.status: a pair whose value is a number; one of a kind, as PREFIX_KIND in snake case,
+ * and nothing as long as it is 0; a histogram. */
 void role_status_number(struct wire_out *pairs, const char *name, uint64_t value);
+void role_status_count(struct wire_out *pairs, const char *prefix, const char *kind,
+                       uint64_t value);
+struct histogram;
+void role_status_histogram(struct wire_out *pairs, const char *name, const struct histogram *h);
 
 /* [memory] lock as a kind, and the words for the kind that is in use. */
 enum lockmem_kind lockmem_wanted(const struct config *config);

@@ -249,6 +249,7 @@ static void report_crash(struct supervisor *s)
     char why[64];
     describe(s->culprit_status, why, sizeof(why));
     s->restarts++;
+    s->crashes[s->culprit]++;
     bool violation = WIFSIGNALED(s->culprit_status) && WTERMSIG(s->culprit_status) == SIGSYS;
     s->violations += violation;
     if (violation)

@@ -56,8 +56,8 @@ struct supervisor {
     bool announced;                  /* this tree is ready */
     bool served;                     /* some tree was */
     unsigned failures;
-    uint64_t restarts, violations; /* of the tree; of roles' cages */
-    enum role_id culprit;          /* the role that died first, and how */
+    uint64_t restarts, violations, crashes[ROLE_COUNT]; /* of the tree; of roles' cages */
+    enum role_id culprit;                               /* the role that died first, and how */
     int culprit_status;
 };
 

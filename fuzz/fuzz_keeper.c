@@ -27,6 +27,9 @@
 #include "storage/slots.c"
 #undef MAGIC
 #undef VERSION
+#define take histogram_take
+#include "daemon/histogram.c"
+#undef take
 #include "fuzz/unlocked.h"
 #include "envelope/wire.c"
 #include "envelope/error.c"

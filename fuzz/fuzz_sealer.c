@@ -15,6 +15,8 @@
 #undef rules
 #undef on_gone
 #include "daemon/sealer/storage_edge.c"
+#include "daemon/sealer/tally.c"
+#include "daemon/histogram.c"
 #include "fuzz/unlocked.h"
 #include "envelope/wire.c"
 #include "envelope/error.c"

@@ -77,6 +77,19 @@ void role_status_number(struct wire_out *pairs, const char *name, uint64_t value
     (void)name;
     (void)value;
 }
+void role_status_count(struct wire_out *pairs, const char *prefix, const char *kind, uint64_t value)
+{
+    (void)pairs;
+    (void)prefix;
+    (void)kind;
+    (void)value;
+}
+void role_status_histogram(struct wire_out *pairs, const char *name, const struct histogram *h)
+{
+    (void)pairs;
+    (void)name;
+    (void)h;
+}
 void role_log(const char *format, ...)
 {
     (void)format;

@@ -3,6 +3,7 @@
 /* Inside of the store role: what its edges (sealer, web, keeper, relay, deliveries, operators)
  * share. */
 #include "daemon/audit/events.h"
+#include "daemon/histogram.h"
 #include "daemon/role.h"
 #include "envelope/sigchain.h"
 #include "storage/form.h"
@@ -134,10 +135,10 @@ struct store_role {
     uint64_t first_reply_us;
     uint16_t more_soon; /* messages that the sealer expects to commit any moment */
     struct event *gather;
-    struct bucket proofs[BUCKETS]; /* by user number */
-    uint64_t commits, committed, last_commit_us;
-    struct event *minute; /* expiry, and what is to be tried again */
-    struct event *lazy;   /* commits what nobody waits for */
+    struct bucket proofs[BUCKETS];          /* by user number */
+    struct histogram commit_us, group_size; /* answers a commit */
+    struct event *minute;                   /* expiry, and what is to be tried again */
+    struct event *lazy;                     /* commits what nobody waits for */
     struct forms *forms;
     /* keeper */
     struct ipc_peer *keeper;

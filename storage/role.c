@@ -70,8 +70,9 @@ enum sp_err group_flush(struct store_role *r)
     uint64_t start = clock_us();
     enum sp_err err = store_commit(r->store);
     give_up_if_broken(err);
-    r->last_commit_us = clock_us() - start;
-    r->commits++;
+    histogram_add(&r->commit_us, clock_us() - start);
+    if (r->n_replies > 0)
+        histogram_add(&r->group_size, r->n_replies);
     for (size_t i = 0; i < r->n_replies; i++) {
         const struct reply *a = &r->reply[i];
         if (a->then != NULL) {
@@ -80,8 +81,6 @@ enum sp_err group_flush(struct store_role *r)
         }
         if (a->deleted && err == SP_OK)
             audit_emit(AUDIT_DELETED, a->message_id, a->user_id);
-        else if (err == SP_OK)
-            r->committed++;
         if (a->peer == r->sealer || a->peer == r->web)
             answer(a->peer, a->type, a->id, err); /* one who is gone is told by gone() */
     }
@@ -268,9 +267,9 @@ static void status(struct role *role, struct wire_out *pairs)
         return;
     role_status_number(pairs, "users", t.users);
     role_status_number(pairs, "messages", t.messages);
-    role_status_number(pairs, "bytes stored", t.bytes);
-    role_status_number(pairs, "map used", t.map_used);
-    role_status_number(pairs, "map size", t.map_size);
+    role_status_number(pairs, "stored_bytes", t.bytes);
+    role_status_number(pairs, "map_used_bytes", t.map_used);
+    role_status_number(pairs, "map_size_bytes", t.map_size);
     role_status_number(pairs, "drafts", t.drafts);
     role_status_number(pairs, "queue", t.jobs);
     role_status_number(pairs, "secrets", t.secrets);
@@ -278,9 +277,8 @@ static void status(struct role *role, struct wire_out *pairs)
     role_status_number(pairs, "links_opened", r->links_opened);
     role_status_number(pairs, "links_expired", r->links_expired);
     role_status_number(pairs, "deliveries", r->n_leases);
-    role_status_number(pairs, "commits", r->commits);
-    role_status_number(pairs, "messages a commit", r->commits > 0 ? r->committed / r->commits : 0);
-    role_status_number(pairs, "last commit us", r->last_commit_us);
+    role_status_histogram(pairs, "commit_us", &r->commit_us);
+    role_status_histogram(pairs, "group_size", &r->group_size);
 }
 
 static enum sp_err control(struct role *role, struct ipc_frame *frame)

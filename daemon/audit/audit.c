@@ -43,6 +43,7 @@ static struct audit {
     bool stopping, due;
     bool full;  /* the supervisor knows */
     bool heard; /* something came in during this turn */
+    uint64_t count[AUDIT_EVENT_COUNT];
 } audit;
 
 static void must(enum sp_err err, const char *what)
@@ -63,6 +64,7 @@ static enum sp_err on_event(void *ctx, struct ipc_peer *peer, struct ipc_frame *
     if (err != SP_OK)
         return err; /* the line that was begun is dropped with it */
     must(chain_end(audit.chain, event == AUDIT_START), "log");
+    audit.count[event]++;
     audit.heard = true;
     return SP_OK;
 }
@@ -185,6 +187,8 @@ static void status(struct role *role, struct wire_out *pairs)
     wire_put_str(pairs, now.first_key);
     wire_put_str(pairs, "audit_current_key");
     wire_put_str(pairs, now.current_key);
+    for (unsigned i = 0; i < AUDIT_EVENT_COUNT; i++)
+        role_status_count(pairs, "event", audit_schema(i)->name, audit.count[i]);
 }
 
 const struct role_ops audit_role = {

@@ -258,7 +258,9 @@ static void status(struct role *role, struct wire_out *pairs)
     role_status_number(pairs, "secrets_opened", keeper.opened);
     role_status_number(pairs, "secrets_erased", keeper.erased);
     role_status_number(pairs, "secrets_refused", keeper.refused);
-    role_status_number(pairs, "heap_bytes", lockheap_used());
+    role_status_histogram(pairs, "residency_ms_password", &keeper.password_ms);
+    role_status_histogram(pairs, "residency_ms_relay", &keeper.relay_ms);
+    role_status_number(pairs, "locked_heap_bytes_most", lockheap_used());
 }
 
 const struct role_ops keeper_role = {

@@ -9,6 +9,7 @@
  *   deliveries.c  the channels of deliveries (KD_*)             relaykeys.c           what CT_DKIM,
  *                                                                                     CT_AUTH bring
  */
+#include "daemon/histogram.h"
 #include "daemon/ipc.h"
 #include "daemon/keeper/credentials.h"
 #include "daemon/keeper/dkimkey.h"
@@ -93,6 +94,7 @@ struct keeper {
     size_t user_len, password_len;         /* 0: there are none */
 
     uint64_t received, opened, refused, erased; /* secrets */
+    struct histogram password_ms, relay_ms;     /* how long they were here */
 };
 
 /* --- store_edge.c --- */

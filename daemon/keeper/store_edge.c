@@ -49,9 +49,12 @@ static void audit(struct keeper *k, const struct pending *p)
         audit_emit(AUDIT_SECRET_RECEIVED, what->message_id, kind_name(what->kind),
                    what->recipient_id);
     } else if (p->audit == AUDIT_ERASED) {
+        uint64_t ms = age_ms(p->received_ms);
         k->erased++;
+        if (what->kind != VAULT_BOX)
+            histogram_add(what->kind == BOX_RELAY ? &k->relay_ms : &k->password_ms, ms);
         audit_emit(AUDIT_SECRET_ERASED, what->message_id, kind_name(what->kind), what->recipient_id,
-                   age_ms(p->received_ms), p->why);
+                   ms, p->why);
     }
 }
 

@@ -197,6 +197,7 @@ static void report_end(struct deliveries *d, const struct delivery_place *p, int
         return;
     }
     int sig = WTERMSIG(status);
+    d->violations += sig == SIGSYS;
     if (sig == SIGSYS)
         audit_emit(AUDIT_VIOLATION, "delivery", p->lease, "");
     else if (!d->ending || forked_is_crash(sig))

@@ -45,7 +45,7 @@ struct deliveries {
     size_t n_waiting;
     uint32_t last_id;
     bool ending;
-    uint64_t started, crashed;
+    uint64_t started, crashed, violations;
 };
 
 /* After d's fields up to filter are set: room for n processes. */

@@ -176,6 +176,7 @@ static void status(struct role *role, struct wire_out *pairs)
     role_status_number(pairs, "deliveries", d->n_running);
     role_status_number(pairs, "deliveries_started", d->started);
     role_status_number(pairs, "deliveries_crashed", d->crashed);
+    role_status_count(pairs, "violations", "delivery", d->violations);
 }
 
 /* Mail exchangers, or the smarthost alone. */

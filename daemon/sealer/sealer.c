@@ -157,11 +157,10 @@ static void status(struct role *role, struct wire_out *pairs)
     wire_put_str(pairs, "memory_lock");
     wire_put_str(pairs, lockmem_name(lock_kind));
     role_status_number(pairs, "sessions", s->n_sessions);
-    role_status_number(pairs, "messages_sealed", s->messages);
-    role_status_number(pairs, "bytes_sealed", s->sealed_bytes);
+    tally_status(&s->tally, pairs);
     role_status_number(pairs, "slots", s->n_slots);
     role_status_number(pairs, "slots_most", s->max_slots);
-    role_status_number(pairs, "locked_heap_most_used", lockheap_used());
+    role_status_number(pairs, "locked_heap_bytes_most", lockheap_used());
 }
 
 const struct role_ops sealer_role = {

@@ -9,6 +9,7 @@
 #include "daemon/role.h"
 #include "daemon/sealer/ring.h"
 #include "daemon/sealer/sealing.h"
+#include "daemon/sealer/tally.h"
 
 #include <stdbool.h>
 #include <stdint.h>
@@ -55,7 +56,8 @@ struct sealer {
     TAILQ_HEAD(, session) waiting;
     SLIST_HEAD(, slot) free_slots;
     size_t n_sessions, n_slots, max_slots;
-    uint64_t uploads, messages, sealed_bytes;
+    uint64_t uploads;
+    struct tally tally;
 };
 
 /* Monotonic. */

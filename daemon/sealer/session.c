@@ -44,6 +44,13 @@ void session_forget(struct session *x)
     x->wait_ring = false;
 }
 
+/* kind: one word of tally.c; text: what the audit log says. */
+static void refused(const struct session *x, const char *kind, const char *text)
+{
+    tally_message_refused(&x->sealer->tally, kind);
+    audit_emit(AUDIT_REFUSED, (uint64_t)x->id, text);
+}
+
 /* --- recipients --- */
 
 static enum sp_err on_rcpt(void *ctx, struct ipc_peer *peer, struct ipc_frame *f)
@@ -64,6 +71,8 @@ void session_lookup_done(struct session *x, enum sp_err status)
         session_release(x);
         return;
     }
+    if (status != SP_OK)
+        tally_recipient_refused(&x->sealer->tally, status);
     to_rest(x);
     reply(x, SE_RCPT_REPLY, status, -1);
 }
@@ -92,6 +101,8 @@ static enum sp_err on_data(void *ctx, struct ipc_peer *peer, struct ipc_frame *f
     bool ok = x->slot != NULL && x->sealing != NULL;
     if (ok)
         ipc_permit_only(peer, STATE_CONTENT);
+    else
+        tally_message_refused(&x->sealer->tally, "no-slot");
     /* A slot that was taken is lent even if the message cannot be: it is bound to the process now.
      */
     return reply(x, SE_SLOT, ok ? SP_OK : SP_ERR_NO_SPACE,
@@ -192,7 +203,7 @@ void session_commit_done(struct session *x, enum sp_err status)
     if (status == SP_OK)
         wire_put_bytes(&body, sealing_message_id(x->sealing), ID_SIZE);
     else
-        audit_emit(AUDIT_REFUSED, (uint64_t)x->id, sp_err_text(status));
+        refused(x, status == SP_ERR_NO_SPACE ? "no-space" : "store", sp_err_text(status));
     sealing_free(x->sealing); /* the store has it, or has dropped it */
     x->sealing = NULL;
     x->n_recipients = 0;
@@ -217,7 +228,7 @@ static enum sp_err on_abort(void *ctx, struct ipc_peer *peer, struct ipc_frame *
     for (size_t i = 0; i < len; i++)
         if ((why[i] < 'a' || why[i] > 'z') && why[i] != '-')
             return SP_ERR_FORMAT;
-    audit_emit(AUDIT_REFUSED, (uint64_t)x->id, why);
+    refused(x, why, why);
     session_forget(x);
     to_rest(x);
     return SP_OK;
@@ -239,7 +250,7 @@ static void on_gone(void *ctx, struct ipc_peer *peer, enum sp_err why)
 {
     struct session *x = ctx;
     if (why != SP_ERR_PEER)
-        audit_emit(AUDIT_REFUSED, (uint64_t)x->id, "forged-frame");
+        refused(x, "forged-frame", "forged-frame");
     x->peer = NULL;
     ipc_peer_free(peer);
     if (!x->asked_store)

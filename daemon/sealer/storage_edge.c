@@ -123,8 +123,7 @@ static enum sp_err on_commit(void *ctx, struct ipc_peer *peer, struct ipc_frame 
         return SP_ERR_FORMAT;
     if (status == SP_OK) {
         report_sealed(x);
-        s->messages++;
-        s->sealed_bytes += sealing_bytes(x->sealing);
+        tally_sealed(&s->tally, sealing_bytes(x->sealing), x->window_bytes, x->plaintext_us);
     }
     session_commit_done(x, status);
     return SP_OK;

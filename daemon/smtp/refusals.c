@@ -72,15 +72,9 @@ void refusals_status(const struct refusals *r, struct wire_out *pairs)
 {
     role_status_number(pairs, "sessions_refused", count(r, REFUSAL_FIRST, REFUSAL_COUNT));
     role_status_number(pairs, "sessions_cut", count(r, 0, REFUSAL_FIRST));
-    for (unsigned i = 0; i < REFUSAL_COUNT; i++) {
-        char name[64];
-        if (r->of[i].count == 0)
-            continue;
-        snprintf(name, sizeof(name), "%s_%s", i < REFUSAL_FIRST ? "cut" : "refused", kinds[i].why);
-        for (char *at = name; (at = strchr(at, '-')) != NULL;)
-            *at = '_'; /* like all names there */
-        role_status_number(pairs, name, r->of[i].count);
-    }
+    for (unsigned i = 0; i < REFUSAL_COUNT; i++)
+        role_status_count(pairs, i < REFUSAL_FIRST ? "cut" : "refused", kinds[i].why,
+                          r->of[i].count);
 }
 
 const char *refusals_text(enum refusal why)

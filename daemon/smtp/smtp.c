@@ -64,7 +64,7 @@ struct smtp {
     struct refusals refusals;
     struct event *tick;
     size_t n_late; /* connections that wait for a second try */
-    uint64_t accepted;
+    uint64_t accepted, crashed, violations;
 };
 
 static struct smtp smtp;
@@ -110,7 +110,10 @@ static enum sp_err start_session(struct smtp *s, struct client *c, bool lmtp, in
 static void report_end(struct smtp *s, const struct client *c, int status)
 {
     int end = WIFEXITED(status) ? WEXITSTATUS(status) : END_COUNT;
-    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
+    bool violation = WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS;
+    s->violations += violation;
+    s->crashed += end >= END_COUNT;
+    if (violation)
         audit_emit(AUDIT_VIOLATION, "session", (uint64_t)c->id, c->guest.name);
     else if (end >= END_COUNT)
         audit_emit(AUDIT_SESSION_CRASHED, (uint64_t)c->id, c->guest.name,
@@ -402,6 +405,8 @@ static void status(struct role *role, struct wire_out *pairs)
     const struct smtp *s = role->state;
     role_status_number(pairs, "sessions", s->n_clients);
     role_status_number(pairs, "sessions_accepted", s->accepted);
+    role_status_number(pairs, "sessions_crashed", s->crashed);
+    role_status_count(pairs, "violations", "session", s->violations);
     refusals_status(&s->refusals, pairs);
 }
 

@@ -208,13 +208,13 @@ static void stop(struct role *role)
 static void status(struct role *role, struct wire_out *pairs)
 {
     const struct web *web = role->state;
-    role_status_number(pairs, "web.connections", web->n_conns);
-    role_status_number(pairs, "web.connections_max", web->max_conns);
-    role_status_number(pairs, "web.requests", web->n_requests);
-    role_status_number(pairs, "web.requests_busy", web->n_busy);
-    wire_put_str(pairs, "web.page_sha256");
+    role_status_number(pairs, "connections", web->n_conns);
+    role_status_number(pairs, "connections_max", web->max_conns);
+    role_status_number(pairs, "requests", web->n_requests);
+    role_status_number(pairs, "requests_busy", web->n_busy);
+    wire_put_str(pairs, "page_sha256");
     wire_put_str(pairs, page_sha256);
-    wire_put_str(pairs, "web.page_files_sha256");
+    wire_put_str(pairs, "page_files_sha256");
     wire_put_str(pairs, page_files_sha256);
 }
 

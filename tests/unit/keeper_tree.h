@@ -186,7 +186,7 @@ static uint64_t tree_count(struct tree *t, const char *name)
     while (f.body.left > 0) {
         size_t n, v;
         const char *key = (const char *)wire_get_b16(&f.body, 100, &n);
-        const char *text = (const char *)wire_get_b16(&f.body, 100, &v);
+        const char *text = (const char *)wire_get_b16(&f.body, 1000, &v);
         assert_false(f.body.bad);
         if (n == strlen(name) && memcmp(key, name, n) == 0)
             value = strtoull(text, NULL, 10);
