@@ -165,12 +165,12 @@ check: | $(B)/.deps-check $(B)/.deps-browser
 demo: $(PROGRAMS) | $(B)/.deps-demo
 	@B=$(B) sh tests/demo.sh
 
-# Side by side with Dovecot and Postfix; BENCH gives options: make bench BENCH="--only small,large"
+# Side by side with Dovecot, Postfix and nginx; BENCH gives options: make bench BENCH="--only small,large"
 $(B)/bench/load: $(patsubst %.c,$(B)/obj/%.o,$(wildcard bench/*.c))
 	@mkdir -p $(@D)
 	$(call say,LINK)
 	$(Q)$(CC) $(LDHARDEN) -o $@ $^ -lssl -lcrypto
-bench: $(PROGRAMS) $(B)/bench/load | $(B)/.deps-bench
+bench: $(PROGRAMS) $(B)/bench/load $(B)/npm-dev/.done | $(B)/.deps-bench $(B)/.deps-browser
 	B=$(B) python3 bench/run $(BENCH)
 
 # Puts files in place; starts nothing, makes no user. sealpost.conf is left alone where there is one.

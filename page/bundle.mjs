@@ -22,7 +22,7 @@ const { strings } = await import('./strings.js');
 
 const TYPES = { js: 'text/javascript; charset=utf-8', css: 'text/css; charset=utf-8', html: 'text/html; charset=utf-8',
     svg: 'image/svg+xml' };
-const AS_THEY_ARE = ['frame.html', 'icon.svg', 'mail.js', 'save.js', 'sealed.js', 'server.js', 'strings.js', 'style.css', 'view.js'];
+const AS_THEY_ARE = ['frame.html', 'icon.svg', 'mail.js', 'save.js', 'sealed.js', 'server.js', 'sha256.js', 'strings.js', 'style.css', 'view.js'];
 const sha256 = (bytes) => createHash('sha256').update(bytes).digest('hex');
 const sri = (bytes) => `sha256-${createHash('sha256').update(bytes).digest('base64')}`; // W3C Subresource Integrity
 

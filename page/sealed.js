@@ -2,6 +2,9 @@
 // WebCrypto does the work (SHA-256, SHA-512, HMAC, AES-GCM; Ed25519 where the browser has it). Trusted
 // are the link and this file; the server and the network are not: each byte that they give is hostile
 // until a digest, a hash or a tag has vouched for it. Served as it stands here, byte for byte.
+import { Sha256 } from './sha256.js';
+
+export { Sha256 };
 
 const subtle = globalThis.crypto?.subtle;
 
@@ -196,6 +199,14 @@ export const digestOf = async (e, b) => sha256(concat(
 // ---- 2. Cake-AES -----------------------------------------------------------------------------
 
 const CHUNK = 16384, TAG = 16, HEADER = 24 + 32;
+const AT_ONCE = 32; // chunks opened at once, before whatever else waits in the page has its turn
+
+/** A turn for others: promises alone, of which all is done already, would keep the page from being drawn. */
+const breathe = () => new Promise((resolve) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => { port1.close(); resolve(); };
+    port2.postMessage(0);
+});
 const cakeLength = (n) => HEADER + n + TAG * (Math.floor(n / CHUNK) + 1);
 
 /** Plaintext bytes in so many of ciphertext; -1 if no plaintext gives that many. */
@@ -223,6 +234,7 @@ class Intake {
         }
         return out;
     }
+    holds(n) { return this.have.length >= n; }
     async more() { // false: the source has ended
         let next;
         do next = await this.from.next(); while (!next.done && !next.value.length);
@@ -247,14 +259,23 @@ export async function* openCake(key, sealedLength, source, step) {
         if (!equal(derived.subarray(32), header.subarray(24))) fail(step, 'commitment');
         const otk = await subtle.importKey('raw', derived.subarray(0, 32), 'AES-GCM', false, ['decrypt']);
         derived.fill(0);
-        const iv = new DataView(new ArrayBuffer(12));
-        for (let i = 0; i <= last; i++) {
-            const sealed = await intake.take((i < last ? CHUNK : length % CHUNK) + TAG);
+        const open = (sealed, i) => {
+            const iv = new DataView(new ArrayBuffer(12));
             iv.setBigUint64(0, 2n * BigInt(i) + (i === last ? 1n : 0n), true); // little-endian
-            const chunk = await subtle.decrypt({ name: 'AES-GCM', iv, tagLength: 128 }, otk, sealed)
+            return subtle.decrypt({ name: 'AES-GCM', iv, tagLength: 128 }, otk, sealed)
                 .catch(() => fail(step, `chunk ${i} is not what was sealed`));
-            if (i === last) await intake.end();
-            yield new Uint8Array(chunk);
+        };
+        const size = (i) => (i < last ? CHUNK : length % CHUNK) + TAG;
+        for (let i = 0, rested = 0; i <= last;) {
+            const batch = []; // of what has come: a slow network makes nobody wait for more
+            do batch.push(await intake.take(size(i + batch.length)));
+            while (batch.length < AT_ONCE && i + batch.length <= last && intake.holds(size(i + batch.length)));
+            if (i + batch.length > last) await intake.end();
+            for (const chunk of await Promise.all(batch.map((sealed, k) => open(sealed, i + k)))) yield new Uint8Array(chunk);
+            i += batch.length;
+            if (i - rested < AT_ONCE) continue;
+            await breathe();
+            rested = i;
         }
     } finally {
         await intake.close(); // hangs up where somebody stopped half-way
@@ -267,70 +288,6 @@ export async function openWhole(key, sealed, step) {
     const chunks = [];
     for await (const chunk of openCake(key, sealed.length, once(), step)) chunks.push(chunk);
     return concat(...chunks);
-}
-
-/*
- * SHA-256 (FIPS 180-4) for a stream, which WebCrypto does not offer: a piece's hash is over the whole
- * of its ciphertext, and a piece may be larger than a browser's memory. What goes in is ciphertext,
- * which the server has too, and what comes out is compared with a hash: no secret passes, so that
- * plain JavaScript, whose timing nobody controls, may do it. Tests hold it against WebCrypto's.
- */
-const PRIMES = [];
-for (let n = 2; PRIMES.length < 64; n++) if (PRIMES.every((p) => n % p)) PRIMES.push(n);
-const root = (p, k) => { // the first 32 bits of the fraction of p's k-th root, in whole numbers
-    const target = BigInt(p) << BigInt(32 * k);
-    let low = 0n;
-    for (let bit = 1n << 36n; bit; bit >>= 1n) if ((low + bit) ** BigInt(k) <= target) low += bit;
-    return Number(low & 0xffffffffn) | 0;
-};
-const K = Int32Array.from(PRIMES, (p) => root(p, 3));
-
-export class Sha256 {
-    constructor() {
-        this.h = Int32Array.from(PRIMES.slice(0, 8), (p) => root(p, 2));
-        this.w = new Int32Array(64);
-        this.block = new Uint8Array(64);
-        this.bytes = 0;
-    }
-    update(data) {
-        let at = 0, used = this.bytes % 64;
-        this.bytes += data.length;
-        if (used + data.length >= 64) {
-            if (used) {
-                at = 64 - used;
-                this.block.set(data.subarray(0, at), used);
-                this.round(this.block, 0);
-            }
-            for (; at + 64 <= data.length; at += 64) this.round(data, at);
-            used = 0;
-        }
-        this.block.set(data.subarray(at), used);
-        return this;
-    }
-    digest() {
-        const bits = bytesOf(8, this.bytes * 8);
-        this.update(Uint8Array.of(0x80));
-        this.update(new Uint8Array((120 - this.bytes % 64) % 64)).update(bits);
-        return concat(...Array.from(this.h, (v) => u32(v >>> 0)));
-    }
-    round(d, at) {
-        const w = this.w;
-        for (let i = 0; i < 16; i++, at += 4) w[i] = d[at] << 24 | d[at + 1] << 16 | d[at + 2] << 8 | d[at + 3];
-        for (let i = 16; i < 64; i++) {
-            const x = w[i - 15], y = w[i - 2];
-            w[i] = w[i - 16] + w[i - 7] + ((x >>> 7 | x << 25) ^ (x >>> 18 | x << 14) ^ x >>> 3)
-                + ((y >>> 17 | y << 15) ^ (y >>> 19 | y << 13) ^ y >>> 10) | 0;
-        }
-        const s = this.h;
-        let a = s[0], b = s[1], c = s[2], e0 = s[3], e = s[4], f = s[5], g = s[6], h = s[7];
-        for (let i = 0; i < 64; i++) {
-            const t = h + ((e >>> 6 | e << 26) ^ (e >>> 11 | e << 21) ^ (e >>> 25 | e << 7))
-                + (e & f ^ ~e & g) + K[i] + w[i] | 0;
-            const u = ((a >>> 2 | a << 30) ^ (a >>> 13 | a << 19) ^ (a >>> 22 | a << 10)) + (a & b ^ a & c ^ b & c) | 0;
-            h = g; g = f; f = e; e = e0 + t | 0; e0 = c; c = b; b = a; a = t + u | 0;
-        }
-        s[0] += a; s[1] += b; s[2] += c; s[3] += e0; s[4] += e; s[5] += f; s[6] += g; s[7] += h;
-    }
 }
 
 // ---- 5. Opening, in this order ---------------------------------------------------------------
@@ -370,19 +327,32 @@ export async function openMail(link, reply) {
     return { ...manifest, expires: box.expires, signature };
 }
 
+const WHOLE = 16 << 20; // bytes of ciphertext that are kept, for WebCrypto to hash as a whole
+
+/** Takes a stream of so many bytes, and hashes it: where it is kept, much faster than a script can. */
+class Kept {
+    constructor(length) { this.all = new Uint8Array(length); this.at = 0; }
+    update(part) {
+        this.all.set(part.subarray(0, this.all.length - this.at), this.at);
+        this.at = Math.min(this.all.length, this.at + part.length); // more than was announced: openCake refuses it
+    }
+    digest() { return sha256(this.all); }
+}
+
 /**
  * Step 5. Yields a piece's plaintext as its ciphertext comes, the last chunk only once the hash over
  * all of the ciphertext is right: whoever reaches the end without an error has the piece as sealed.
  */
 export async function* openPiece(piece, source) {
-    const step = piece.number === 0 ? 'body' : 'piece', hash = new Sha256();
+    const step = piece.number === 0 ? 'body' : 'piece';
+    const hash = piece.sealedLength <= WHOLE ? new Kept(piece.sealedLength) : new Sha256();
     async function* hashed() { for await (const part of source) { hash.update(part); yield part; } }
     let held;
     for await (const chunk of openCake(piece.key, piece.sealedLength, hashed(), step)) {
         if (held) yield held;
         held = chunk;
     }
-    if (!equal(hash.digest(), piece.hash)) fail(step, 'hash');
+    if (!equal(await hash.digest(), piece.hash)) fail(step, 'hash');
     yield held;
 }
 

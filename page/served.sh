@@ -13,7 +13,7 @@ mkdir "$dir/files"
 # shellcheck disable=SC2086 # CURL is a command line
 get() { ${CURL:-curl} -sSf -o "$1" "$2"; }
 get "$dir/page" "$link"
-for path in $(grep -oE '"/page/[0-9a-f]{20}/[a-z]+\.[a-z]+"' "$dir/page" | tr -d '"' | LC_ALL=C sort -u); do
+for path in $(grep -oE '"/page/[0-9a-f]{20}/[a-z0-9]+\.[a-z]+"' "$dir/page" | tr -d '"' | LC_ALL=C sort -u); do
     get "$dir/files/${path##*/}" "${link%%/m/*}$path"
 done
 printf 'page_sha256 %s\n' "$(sha256sum <"$dir/page" | cut -c1-64)"

@@ -172,7 +172,8 @@ test('transfer encodings and part headers', async () => {
         return String.fromCharCode(...out);
     }, [`/page/${name}/mail.js`, encoding, parts]);
     for (const [encoding, parts, want] of [
-        ['base64', ['SGVs', 'bG8g\r\nd29', 'ybGQ=\r\n'], 'Hello world'], ['base64', ['SGk=SGk='], 'HiHi'], ['base64', ['S G\0k'], 'Hi'], ['base64', ['SGVsb'], 'Hel'],
+        ['base64', ['SGVs', 'bG8g\r\nd29', 'ybGQ=\r\n'], 'Hello world'], ['base64', ['SGk=SGk='], 'HiHi'], ['base64', ['S G\0k'], 'Hi'], ['base64', ['SGVsbG8g', 'd2', '9ybG', 'Qh\r\nSGVsbG8h'], 'Hello world!Hello!'],
+        ['base64', ['SGk=\r\nSGVs\r\nbG8h', 'SGk='], 'HiHello!Hi'], ['base64', ['SGVsS', 'GVs', 'S=GVs'], 'HelHel\x19['], ['base64', ['SGVsb'], 'Hel'],
         ['quoted-printable', ['a=3Db=\r\nc =C3', '=A4', '=', 'zz=\n!='], 'a=bc \xc3\xa4=zz!='], ['7bit', ['as ', 'is='], 'as is='],
         ['', ['x'], 'x'], ['binary', ['\0'], '\0'], ['unknown', ['='], '='],
     ]) assert.equal(await decode(encoding, parts), want, `${encoding} ${parts}`);

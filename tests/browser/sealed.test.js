@@ -93,6 +93,28 @@ test('a piece sealed under the right key, but not the one that the manifest name
     assert.equal(got.length, 0);
 });
 
+test('a piece too large to be kept and one that is not are judged alike', async () => {
+    async function* parts(bytes) { for (let at = 0; at < bytes.length; at += 1000003) yield bytes.subarray(at, at + 1000003); }
+    for (const size of [(1 << 24) - 30000, (1 << 24) + 30000]) { // the bound is on its ciphertext
+        const large = randomBytes(size);
+        const s = sealLink({ body: large }), lying = sealLink({ body: large, tamper: { hash: 0 } });
+        const [piece] = (await open(s, s.reply)).pieces, [named] = (await open(lying, lying.reply)).pieces;
+        assert.ok((await drain(piece, parts(s.pieces[0]))).equals(large));
+        for (const at of [0, 40, 70, 600000, size, s.pieces[0].length - 1]) {
+            const bad = Uint8Array.from(s.pieces[0]);
+            bad[at] ^= 4;
+            await assert.rejects(drain(piece, parts(bad)), step('body'), `${size}: ${at}`);
+        }
+        await assert.rejects(drain(piece, parts(s.pieces[0].subarray(0, -1))), step('body'));
+        await assert.rejects(drain(piece, parts(Buffer.concat([s.pieces[0], Buffer.alloc(1)]))), step('body'));
+        const got = [];
+        await assert.rejects(async () => {
+            for await (const chunk of sealed.openPiece(named, parts(lying.pieces[0]))) got.push(chunk);
+        }, step('body'));
+        assert.ok(Buffer.concat(got).length < size); // the last chunk was held back
+    }
+});
+
 test('a manifest that disagrees with the envelope', async () => {
     const s = sealLink({ body, parts: [part], tamper: { length: 1 } });
     await assert.rejects(open(s, s.reply), step('manifest'));
