@@ -130,6 +130,20 @@ static void compare(const char *id, const struct record *r, const struct row *ro
                     row->address);
 }
 
+/* The sender's own copy, which he did not address to himself. */
+static bool is_own_copy(const struct client *c, const struct record *r, const struct row *row)
+{
+    if (strcmp(row->kind, "user") != 0 || !addrlist_same(row->address, c->account.address))
+        return false;
+    for (uint32_t i = 0; r->there && i < r->sent.n; i++) {
+        const struct sent_box *b = &r->sent.box[i];
+        if (b->box.kind == BOX_USER && b->n > 0 &&
+            memcmp(b->box.recipient_id, c->keys->user_id, ID_SIZE) == 0)
+            return false;
+    }
+    return true;
+}
+
 static enum sp_err show(struct client *c, const char *id, const json_t *answer,
                         const struct record *record)
 {
@@ -153,6 +167,8 @@ static enum sp_err show(struct client *c, const char *id, const json_t *answer,
         printf("sent %s\n%-32s  %-5s  %-8s  %-16s  %-16s  %5s  %s\n", when, "RECIPIENT", "KIND",
                "STATE", "SINCE", "NEXT TRY", "TRIES", "ANSWER");
     for (size_t i = 0; i < n; i++) {
+        if (is_own_copy(c, record, &rows[i]))
+            continue;
         compare(id, record, &rows[i]);
         if (json)
             json_array_append_new(out, row_json(&rows[i]));

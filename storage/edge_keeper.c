@@ -3,6 +3,7 @@
  * it; the order of steps is in edge_send.c. */
 #include "storage/edges.h"
 #include "daemon/messages.h"
+#include "storage/share.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -89,10 +90,23 @@ static enum sp_err ask_wrap(struct store_role *r, const struct sending *s, size_
                          &out, -1);
 }
 
+/* Nobody keeps the keeper to himself. */
+static bool may_wrap(const struct store_role *r, const struct sending *s)
+{
+    const struct sending *other;
+    size_t sendings = 0, secrets = 0;
+    LIST_FOREACH(other, &r->sendings, next)
+    {
+        sendings += other->user == s->user;
+        secrets += other->user == s->user ? other->n_secrets : 0;
+    }
+    return share_allows(sendings, 1, r->n_sendings, SENDINGS_MAX) &&
+           share_allows(secrets, s->n_secrets, r->n_wrapping, WRAPPING_MAX);
+}
+
 enum sp_err keeper_wrap(struct store_role *r, struct sending *s)
 {
-    if (r->keeper == NULL || r->n_sendings == SENDINGS_MAX ||
-        r->n_wrapping + s->n_secrets > WRAPPING_MAX)
+    if (r->keeper == NULL || !may_wrap(r, s))
         return SP_ERR_NO_SPACE; /* soon */
     s->id = r->keeper_id + 1;
     r->keeper_id += (uint32_t)s->n_secrets;

@@ -119,13 +119,20 @@ static void wait_for_next(struct store_role *r)
     event_add(r->due, &t);
 }
 
+/* While the store is full only one: its result comes out of the reserve, what it has sent makes
+ * room, and no row of them can eat the reserve up. */
+static bool has_place(struct store_role *r)
+{
+    return r->n_leases < r->role->config->deliveries &&
+           (r->n_leases == 0 || store_has_room(r->store));
+}
+
 void relay_dispatch(struct store_role *r)
 {
     uint64_t no;
     uint16_t job;
     int tries = LEASE_TRIES;
-    while (r->relay != NULL && r->keeper_ready && r->want > 0 && tries > 0 &&
-           r->n_leases < r->role->config->deliveries &&
+    while (r->relay != NULL && r->keeper_ready && r->want > 0 && tries > 0 && has_place(r) &&
            queue_lease(r->queue, now_ms(), &no, &job) == SP_OK) {
         enum sp_err err = lease_new(r, no, job);
         if (err == SP_OK)
@@ -134,7 +141,10 @@ void relay_dispatch(struct store_role *r)
         queue_end(r->queue, no, job, next, QUEUE_UNSEEN, now_ms());
         tries--;
     }
-    wait_for_next(r);
+    if (tries == 0)
+        relay_wake(r); /* the others have their turn */
+    else
+        wait_for_next(r);
 }
 
 /* --- what comes next --- */

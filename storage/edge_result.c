@@ -194,6 +194,7 @@ struct said {
     bool is_link;
     uint8_t link[ID_SIZE];
     uint64_t next_s;
+    uint32_t attempts; /* of the job, before */
     struct result res;
     struct store_job job;
 };
@@ -218,6 +219,17 @@ static void audit_result(const struct said *s)
                    (uint64_t)count[DELIVERY_FAILED], s->res.host, (uint64_t)s->res.code);
 }
 
+/* Nothing of it is on disk: the delivery may say it again. */
+static void take_back(struct lease *l, const struct said *s, bool counted)
+{
+    for (size_t i = 0; i < s->res.n; i++)
+        l->reported[place(l, s->res.o[i].index)] = false;
+    if (counted)
+        l->n_reported -= s->res.n;
+    l->job.attempts = s->attempts;
+    l->settled = false; /* the lease's end says what comes next */
+}
+
 static void say(struct store_role *r, void *arg, enum sp_err err)
 {
     struct said *s = arg;
@@ -232,7 +244,7 @@ static void say(struct store_role *r, void *arg, enum sp_err err)
         if (s->gone && s->is_link && s->res.count[DELIVERY_FAILED] > 0)
             link_ended(r, s->link, why);
     } else if (l != NULL) {
-        l->settled = false; /* the lease's end says what comes next */
+        take_back(l, s, true);
     }
     free(s);
 }
@@ -308,6 +320,8 @@ enum sp_err delivery_result(void *ctx, struct ipc_peer *peer, struct ipc_frame *
         return SP_ERR_MEMORY;
     s->frame = frame->id;
     s->lease = d->lease->id;
+    s->attempts = d->lease->job.attempts;
+    size_t reported = d->lease->n_reported;
     enum sp_err err = get_result(&frame->body, d->lease, &s->res);
     if (err != SP_OK) {
         free(s);
@@ -315,6 +329,7 @@ enum sp_err delivery_result(void *ctx, struct ipc_peer *peer, struct ipc_frame *
     }
     err = record(d, s);
     if (err != SP_OK) {
+        take_back(d->lease, s, d->lease->n_reported > reported);
         free(s);
         return answer(peer, SD_RESULT_REPLY, frame->id, err);
     }

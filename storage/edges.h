@@ -132,6 +132,7 @@ struct store_role {
     size_t n_incoming;
     struct reply reply[GROUP_REPLIES];
     size_t n_replies;
+    bool flushing; /* its answers are being given: nothing may flush again */
     uint64_t first_reply_us;
     uint16_t more_soon; /* messages that the sealer expects to commit any moment */
     struct event *gather;
@@ -170,7 +171,8 @@ struct store_role {
 uint64_t clock_us(void);
 uint64_t now_ms(void); /* wall clock */
 
-/* Commits the group and sends every answer that waits for it. SP_OK, or why all of it is lost. */
+/* Commits the group and sends every answer that waits for it. SP_OK, or why all of it is lost. Not
+ * from what is called with an answer (reply.then): that would give the answers twice. */
 enum sp_err group_flush(struct store_role *r);
 /* Adds an answer (status alone) to those that wait. */
 enum sp_err group_answer(struct store_role *r, const struct reply *reply);

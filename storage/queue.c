@@ -3,6 +3,7 @@
  * destination. */
 #include "storage/queue.h"
 #include "storage/heap.h"
+#include "storage/share.h"
 #include "storage/store.h"
 
 #include <sodium.h>
@@ -45,8 +46,10 @@ struct user {
     uint64_t no;
     struct lanes lanes;
     size_t n_lanes; /* of all kinds */
-    bool in_ring;
+    unsigned leased;
+    bool in_ring, held; /* held: out of the ring until a lease ends, for having too many */
 };
+TAILQ_HEAD(users, user);
 
 struct destination {
     LIST_ENTRY(destination) chain;
@@ -60,13 +63,13 @@ struct destination {
 };
 
 struct queue {
-    unsigned per_destination;
+    unsigned per_destination, places, leased;
     uint8_t
         key[crypto_shorthash_KEYBYTES]; /* users choose names: their chains must not be theirs */
     LIST_HEAD(, job) job[CHAINS];
     LIST_HEAD(, user) user[CHAINS];
     LIST_HEAD(, destination) destination[CHAINS];
-    TAILQ_HEAD(, user) ring;
+    struct users ring, held;
     TAILQ_HEAD(, destination) quiet;
     size_t n_jobs, n_quiet;
     struct heap heap; /* jobs that wait, destinations that rest */
@@ -180,16 +183,44 @@ static bool closed(const struct destination *d)
     return d->leased >= d->window || d->timer.place != 0;
 }
 
+static void user_leave(struct queue *q, struct user *u)
+{
+    if (u->in_ring)
+        TAILQ_REMOVE(&q->ring, u, next);
+    if (u->held)
+        TAILQ_REMOVE(&q->held, u, next);
+    u->in_ring = u->held = false;
+}
+
+static void user_to_ring(struct queue *q, struct user *u)
+{
+    user_leave(q, u);
+    TAILQ_INSERT_TAIL(&q->ring, u, next);
+    u->in_ring = true;
+}
+
+static void user_hold(struct queue *q, struct user *u)
+{
+    user_leave(q, u);
+    TAILQ_INSERT_TAIL(&q->held, u, next);
+    u->held = true;
+}
+
+/* They are few: each holds some of the places. */
+static void release_held(struct queue *q)
+{
+    while (!TAILQ_EMPTY(&q->held))
+        user_to_ring(q, TAILQ_FIRST(&q->held));
+}
+
 static void lane_leave(struct queue *q, struct lane *l)
 {
     if (l->where == PARKED)
         TAILQ_REMOVE(&l->destination->parked, l, next);
     if (l->where == WITH_USER) {
         TAILQ_REMOVE(&l->user->lanes, l, next);
-        if (TAILQ_EMPTY(&l->user->lanes) && l->user->in_ring) {
-            TAILQ_REMOVE(&q->ring, l->user, next);
-            l->user->in_ring = false;
-        }
+        if (TAILQ_EMPTY(&l->user->lanes))
+            user_leave(q, l->user);
     }
     l->where = NOWHERE;
 }
@@ -199,9 +230,8 @@ static void lane_to_user(struct queue *q, struct lane *l)
     lane_leave(q, l);
     TAILQ_INSERT_TAIL(&l->user->lanes, l, next);
     l->where = WITH_USER;
-    if (!l->user->in_ring)
-        TAILQ_INSERT_TAIL(&q->ring, l->user, next);
-    l->user->in_ring = true;
+    if (!l->user->in_ring && !l->user->held)
+        user_to_ring(q, l->user);
 }
 
 static void lane_park(struct queue *q, struct lane *l)
@@ -350,7 +380,11 @@ enum sp_err queue_lease(struct queue *q, uint64_t now_ms, uint64_t *no, uint16_t
 {
     struct user *u;
     catch_up(q, now_ms);
-    while ((u = TAILQ_FIRST(&q->ring)) != NULL) {
+    while (q->leased < q->places && (u = TAILQ_FIRST(&q->ring)) != NULL) {
+        if (!share_allows(u->leased, 1, q->leased, q->places)) {
+            user_hold(q, u);
+            continue;
+        }
         struct lane *l = TAILQ_FIRST(&u->lanes);
         if (closed(l->destination)) {
             lane_park(q, l);
@@ -360,12 +394,12 @@ enum sp_err queue_lease(struct queue *q, uint64_t now_ms, uint64_t *no, uint16_t
         job_stop(q, j);
         j->state = LEASED;
         l->destination->leased++;
+        u->leased++;
+        q->leased++;
         if (l->where == WITH_USER)
             lane_to_user(q, l); /* behind his others */
-        if (u->in_ring) {
-            TAILQ_REMOVE(&q->ring, u, next); /* and he behind the others */
-            TAILQ_INSERT_TAIL(&q->ring, u, next);
-        }
+        if (u->in_ring)
+            user_to_ring(q, u); /* and he behind the others */
         *no = j->no;
         *job = j->job;
         return SP_OK;
@@ -399,6 +433,9 @@ void queue_end(struct queue *q, uint64_t no, uint16_t job, uint64_t next_ms, enu
         return;
     struct destination *d = j->lane->destination;
     d->leased--;
+    j->lane->user->leased--;
+    q->leased--;
+    release_held(q);
     see(q, d, seen, now_ms);
     j->state = WAITING;
     unpark(q, d);
@@ -431,14 +468,16 @@ size_t queue_length(const struct queue *q)
     return q->n_jobs;
 }
 
-struct queue *queue_new(unsigned per_destination)
+struct queue *queue_new(unsigned per_destination, unsigned places)
 {
     struct queue *q = calloc(1, sizeof(*q));
     if (q == NULL)
         return NULL;
     q->per_destination = per_destination;
+    q->places = places;
     randombytes_buf(q->key, sizeof(q->key));
     TAILQ_INIT(&q->ring);
+    TAILQ_INIT(&q->held);
     TAILQ_INIT(&q->quiet);
     return q;
 }

@@ -8,7 +8,10 @@
  * Jobs that are due stand in lanes, one for each user and destination. Users take turns, and a
  * user's destinations take turns, so that nobody's thousand mails hold up another's one. A
  * destination is given per_destination jobs at once; after it was down it is left alone for a while
- * (a minute, doubling to half an hour), then gets one job, and with each answer one more.
+ * (a minute, doubling to half an hour), then gets one job, and with each answer one more. Nobody
+ * takes a place who holds three times as many as are still free: one user alone may have three
+ * quarters of them, so that somebody whose destinations keep deliveries waiting for hours leaves
+ * some to the others, and each of these to the next (storage/share.h).
  */
 #include "envelope/error.h"
 
@@ -20,8 +23,8 @@
 
 struct queue;
 
-/* NULL: no memory. */
-struct queue *queue_new(unsigned per_destination);
+/* places: leases at a time, of all users. NULL: no memory. */
+struct queue *queue_new(unsigned per_destination, unsigned places);
 void queue_free(struct queue *q);
 
 /* SP_ERR_EXISTS: it is there; SP_ERR_MEMORY. */

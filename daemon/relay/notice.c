@@ -149,6 +149,11 @@ enum sp_err notice_open(struct delivery *d, struct dialog_verdict *why)
         return SP_OK;
     }
     enum sp_err err = fetch_password(n);
+    if (err == SP_ERR_NOT_FOUND || err == SP_ERR_AUTH) { /* no attempt will ever get it */
+        delivery_verdict(why, DIALOG_FAILED, 0, "5.6.0",
+                         "The link's password is no longer there: %s", sp_err_text(err));
+        return SP_OK;
+    }
     memcpy(n->parts.id, d->job.recipient_id, ID_SIZE);
     memcpy(n->parts.digest, d->job.digest, HASH_SIZE);
     if (err == SP_OK && !orders_link(&d->job, n->parts.password)) {

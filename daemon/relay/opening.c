@@ -141,10 +141,11 @@ static enum sp_err open_manifest(struct delivery *d, const struct letter *l)
     return err;
 }
 
-/* What will be no better another time. */
+/* What will be no better another time. NOT_FOUND: the keeper has the key no more. */
 static bool is_final(enum sp_err err)
 {
-    return err == SP_ERR_FORMAT || err == SP_ERR_AUTH || err == SP_ERR_LIMIT;
+    return err == SP_ERR_FORMAT || err == SP_ERR_AUTH || err == SP_ERR_LIMIT ||
+           err == SP_ERR_NOT_FOUND;
 }
 
 enum sp_err opening_open(struct delivery *d, struct dialog_verdict *why)

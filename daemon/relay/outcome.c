@@ -7,10 +7,12 @@
 #include "daemon/relay/edge.h"
 #include "storage/store.h"
 
+#include <poll.h>
 #include <stdio.h>
 #include <string.h>
 
-#define RESULTS 200u /* recipients in one frame: each takes 520 bytes at most */
+#define RESULTS  200u /* recipients in one frame: each takes 520 bytes at most */
+#define PAUSE_MS 2000 /* between attempts to be heard by a store that is full */
 
 static const uint8_t states[] = {[DIALOG_SENT] = DELIVERY_SENT,
                                  [DIALOG_DEFERRED] = DELIVERY_DEFERRED,
@@ -37,13 +39,29 @@ static bool is_due(const struct delivery_recipient *to, enum dialog_outcome outc
     return to->any && !to->told && to->verdict.outcome == outcome && to->host == host;
 }
 
+/* A store without room has written nothing down; until it has, mail that is sent would be sent once
+ * more. As long as this process has time, it says so again. A failure is not insisted upon: its
+ * report is lost with it, and the next attempt makes another. */
+static enum sp_err insist(struct delivery *d, uint8_t *frame, const struct wire_out *body,
+                          enum dialog_outcome outcome)
+{
+    uint8_t reply[IPC_HEADER + 16];
+    struct wire_in in;
+    for (;;) {
+        enum sp_err err =
+            edge_ask(DELIVERY_STORE, SD_RESULT, frame, body, reply, sizeof(reply), &in);
+        if (err != SP_ERR_NO_SPACE || outcome == DIALOG_FAILED || remote_now_ms() >= d->until_ms ||
+            (delivery_stop && outcome != DIALOG_SENT))
+            return err;
+        poll(NULL, 0, PAUSE_MS);
+    }
+}
+
 /* One frame of those with this outcome, from this host. */
 static enum sp_err tell(struct delivery *d, enum dialog_outcome outcome, size_t host)
 {
     static uint8_t frame[IPC_HEADER + IPC_MAX_PAYLOAD];
-    uint8_t reply[IPC_HEADER + 16];
     struct wire_out body = wire_out(frame + IPC_HEADER, IPC_MAX_PAYLOAD);
-    struct wire_in in;
     uint16_t n = 0;
     for (size_t i = 0; i < d->job.n && n < RESULTS; i++)
         n = (uint16_t)(n + is_due(&d->to[i], outcome, host));
@@ -55,7 +73,7 @@ static enum sp_err tell(struct delivery *d, enum dialog_outcome outcome, size_t 
             d->to[i].told = true;
             put++;
         }
-    return edge_ask(DELIVERY_STORE, SD_RESULT, frame, &body, reply, sizeof(reply), &in);
+    return insist(d, frame, &body, outcome);
 }
 
 static enum sp_err tell_all(struct delivery *d, enum dialog_outcome outcome)
@@ -88,10 +106,13 @@ static void give_up_late(struct delivery *d)
 /* The sender could not be told: then nothing has failed yet. */
 static void defer_failed(struct delivery *d)
 {
-    for (size_t i = 0; i < d->job.n; i++)
-        if (d->to[i].any && !d->to[i].told && d->to[i].verdict.outcome == DIALOG_FAILED)
-            delivery_verdict(&d->to[i].verdict, DIALOG_DEFERRED, 0, "4.3.1",
-                             "The report of a failure could not be stored");
+    for (size_t i = 0; i < d->job.n; i++) {
+        if (!d->to[i].any || d->to[i].verdict.outcome != DIALOG_FAILED)
+            continue;
+        d->to[i].told = false;
+        delivery_verdict(&d->to[i].verdict, DIALOG_DEFERRED, 0, "4.3.1",
+                         "The report of a failure could not be stored");
+    }
 }
 
 /* Who was never asked about. */
@@ -131,6 +152,10 @@ enum sp_err outcome_conclude(struct delivery *d)
             defer_failed(d);
     }
     err = tell_all(d, DIALOG_FAILED);
+    if (err == SP_ERR_NO_SPACE) {
+        defer_failed(d);
+        err = SP_OK;
+    }
     if (err == SP_OK && !delivery_stop) /* broken off is no answer: the next tree tries at once */
         err = tell_all(d, DIALOG_DEFERRED);
     return err;

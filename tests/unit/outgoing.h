@@ -192,6 +192,7 @@ struct peers {
     uint8_t puk_sk[KEY_SIZE], user_id[ID_SIZE];
     /* The keeper's: an Ed25519 key, "user:password". */
     bool dkim_fails;
+    enum sp_err key_refused; /* the answer to KD_OPEN and KD_PASSWORD, if not SP_OK */
     uint8_t dkim_pk[32], dkim_sk[64];
     const char *user, *password;
     /* The resolver's answer to RD_MX, and to RD_ADDRESS of each host: "" for an address of nobody.
@@ -206,6 +207,7 @@ struct peers {
     /* What a test may spoil. */
     void (*on_piece)(struct peers *p, unsigned count);
     unsigned pieces_asked;
+    unsigned full;  /* so many results find no room */
     int wrong_part; /* 1: a part is a byte too short; 2: its piece's length is another; 3: refused
                      */
 
@@ -372,6 +374,11 @@ static inline void peer_store(struct peers *p, struct ipc_frame *f)
         wire_put_u8(&out, SP_OK);
         break;
     case SD_RESULT:
+        if (p->full > 0) {
+            p->full--;
+            wire_put_u8(&out, SP_ERR_NO_SPACE);
+            break;
+        }
         store_result(p, &f->body);
         wire_put_u8(&out, SP_OK);
         break;
@@ -410,14 +417,15 @@ static inline void peer_keeper(struct peers *p, struct ipc_frame *f)
     struct wire_out out = wire_out(buf, sizeof(buf));
     enum sp_err err;
     if (f->type == KD_OPEN) {
-        err = keeper_open(p, &f->body, shared);
+        err = p->key_refused != SP_OK ? p->key_refused : keeper_open(p, &f->body, shared);
         p->opened = err == SP_OK;
         wire_put_u8(&out, (uint8_t)err);
         if (err == SP_OK)
             wire_put_bytes(&out, shared, KEY_SIZE);
     } else if (f->type == KD_PASSWORD) {
-        wire_put_u8(&out, SP_OK);
-        wire_put_bytes(&out, p->link_password, KEY_SIZE);
+        wire_put_u8(&out, (uint8_t)p->key_refused);
+        if (p->key_refused == SP_OK)
+            wire_put_bytes(&out, p->link_password, KEY_SIZE);
     } else if (f->type == KD_DKIM) {
         p->signatures++;
         crypto_sign_detached(signature, NULL, f->body.at + 33, 32, p->dkim_sk);

@@ -1,5 +1,6 @@
 /* A store that was taken over hands a delivery a job that is not as the sender signed it: another
- * recipient, sender, host, subject, expiry. Nothing is sent, to nobody. */
+ * recipient, sender, host, subject, expiry. Nothing is sent, to nobody. And what a delivery does
+ * when its key is gone, or the store is full. */
 #include "tests/unit/delivering.h"
 
 /* No server has heard of the mail, and the sender is told, without a word of it. */
@@ -133,12 +134,53 @@ static void test_link(void **state)
     assert_nothing_sent();
 }
 
+/* The keeper has the secret no more, or it does not open this box: that will be no better, and the
+ * sender hears of it at the first attempt. */
+static void test_no_key(void **state)
+{
+    static const enum sp_err refused[] = {SP_ERR_NOT_FOUND, SP_ERR_AUTH};
+    (void)state;
+    for (size_t i = 0; i < 4; i++) {
+        if (i < 2)
+            again();
+        else
+            a_link();
+        peers.key_refused = refused[i % 2];
+        assert_int_equal(deliver(), SP_OK);
+        assert_int_equal(peers.told[0].state, DELIVERY_FAILED);
+        assert_string_equal(peers.told[0].enhanced, "5.6.0");
+        assert_int_equal(server.seen->connections, 0);
+        assert_true(peers.report_len > 0);
+    }
+}
+
+/* A store without room is told again of what was sent, and of a failure that it waits. */
+static void test_full_store(void **state)
+{
+    (void)state;
+    again();
+    peers.full = 2;
+    assert_int_equal(deliver(), SP_OK);
+    assert_int_equal(peers.full, 0);
+    assert_int_equal(peers.told[0].state, DELIVERY_SENT);
+    assert_int_equal(peers.told[0].times, 1);
+    assert_int_equal(server.seen->mails, 1);
+    again();
+    peers.full = 1;
+    peers.kind = 0;
+    assert_int_equal(deliver(), SP_OK);
+    assert_int_equal(peers.told[0].state, DELIVERY_DEFERRED);
+    assert_int_equal(peers.told[0].times, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_relay, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_spelling, set_up, tear_down),
         cmocka_unit_test_setup_teardown(test_link, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_no_key, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(test_full_store, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, start, NULL);
 }

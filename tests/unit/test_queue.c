@@ -18,7 +18,7 @@ static int set_up(void **state)
 {
     (void)state;
     now = 1000000;
-    q = queue_new(3);
+    q = queue_new(3, 100000);
     return q == NULL;
 }
 
@@ -160,6 +160,74 @@ static void test_down(void **state)
     assert_int_equal(lease(), 0);
 }
 
+/* One user's mail goes to servers that never answer: the others' is sent all the same, and there is
+ * a place left for whoever comes. */
+static void test_share(void **state)
+{
+    enum { PLACES = 40 };
+    unsigned held[5] = {0}; /* by user */
+    uint64_t no, of_first = 0;
+    (void)state;
+    queue_free(q);
+    q = queue_new(3, PLACES);
+    for (uint64_t i = 0; i < 400; i++) {
+        char name[32];
+        snprintf(name, sizeof(name), "tarpit%u.example", (unsigned)i);
+        add(1000 + i, 1, name);
+    }
+    while ((no = lease()) != 0) {
+        held[1]++;
+        of_first = no;
+    }
+    assert_int_equal(held[1], PLACES * 3 / 4);
+    for (uint64_t user = 2; user <= 4; user++)
+        for (uint64_t i = 0; i < 100; i++) {
+            char name[32];
+            snprintf(name, sizeof(name), "u%u-%u.example", (unsigned)user, (unsigned)i);
+            add(10000 * user + i, user, name);
+        }
+    while ((no = lease()) != 0)
+        held[no / 10000]++;
+    for (unsigned user = 2; user <= 4; user++)
+        assert_true(held[user] >= 2);
+    assert_int_equal(held[0], 0); /* none more of the first one's */
+    assert_int_equal(held[2], held[3]);
+    assert_int_equal(held[3], held[4]);
+    assert_true(held[1] + held[2] + held[3] + held[4] < PLACES);
+    add(50000, 5, "late.example");
+    assert_int_equal(lease(), 50000);
+    done(of_first); /* not for who has many */
+    add(60000, 6, "later.example");
+    assert_int_equal(lease(), 60000);
+    done(60000);
+    for (uint64_t i = 0; i < 8; i++) /* more room, and all may have more of it */
+        done(1000 + i);
+    unsigned others = 0;
+    for (int i = 0; i < 4; i++)
+        others += lease() / 10000 >= 2;
+    assert_int_equal(others, 3);
+}
+
+/* As many places as there are, and no user alone has none. */
+static void test_few_places(void **state)
+{
+    (void)state;
+    for (unsigned places = 1; places <= 5; places++) {
+        unsigned n = 0;
+        queue_free(q);
+        q = queue_new(3, places);
+        for (uint64_t i = 1; i <= 10; i++) {
+            char name[32];
+            snprintf(name, sizeof(name), "d%u.example", (unsigned)i);
+            add(i, 1, name);
+        }
+        while (lease() != 0)
+            n++;
+        assert_in_range(n, 1, places);
+        assert_true(places == 1 || n >= places / 2);
+    }
+}
+
 /* What was down is remembered when its last job went; an operator may insist. */
 static void test_down_remembered(void **state)
 {
@@ -250,8 +318,8 @@ static void test_random(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_backoff), T(test_times),           T(test_per_destination), T(test_fair),
-        T(test_down),    T(test_down_remembered), T(test_random),
+        T(test_backoff),    T(test_times), T(test_per_destination), T(test_fair),   T(test_share),
+        T(test_few_places), T(test_down),  T(test_down_remembered), T(test_random),
     };
     if (sodium_init() < 0)
         return 1;
