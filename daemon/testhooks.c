@@ -6,7 +6,10 @@
 #include "sandbox/lockmem.h"
 #include "sandbox/sandbox.h"
 
+#include <stdlib.h>
 #include <string.h>
+
+int64_t testhook_clock_ms;
 
 static enum sp_err answer(struct ipc_peer *peer, uint16_t type, uint32_t id, uint32_t value)
 {
@@ -25,6 +28,10 @@ enum sp_err testhook_probe(void *ctx, struct ipc_peer *peer, struct ipc_frame *f
     if (name == NULL)
         return SP_ERR_FORMAT;
     memcpy(action, name, len);
+    if (strncmp(action, "clock ", 6) == 0) {
+        testhook_clock_ms = strtoll(action + 6, NULL, 10) * 1000;
+        return answer(peer, CT_PROBE_REPLY, frame->id, 0);
+    }
     return answer(peer, CT_PROBE_REPLY, frame->id, (uint32_t)sandbox_probe(action));
 }
 

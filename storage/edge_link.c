@@ -61,14 +61,18 @@ static bool get_asked(struct wire_in *in, bool gate, struct asked *a)
     return true;
 }
 
-/* SP_ERR_NOT_FOUND: unknown, revoked or expired, alike. */
+/* SP_ERR_NOT_FOUND: unknown, revoked or expired, alike. One whose time is over, but that is there,
+ * ends soon: the clock was set forward, or the timer is about to come. */
 static enum sp_err find_live(struct store_role *r, const uint8_t id[ID_SIZE],
                              struct store_link *link)
 {
     enum sp_err err = store_link_get(r->store, id, link);
-    if (err == SP_OK && (link->ended != DELIVERY_QUEUED || link_now(r) >= link->expires_ms))
-        err = SP_ERR_NOT_FOUND;
-    return err;
+    if (err != SP_OK || link->ended != DELIVERY_QUEUED)
+        return err == SP_OK ? SP_ERR_NOT_FOUND : err;
+    if (link_now(r) < link->expires_ms)
+        return SP_OK;
+    links_schedule(r);
+    return SP_ERR_NOT_FOUND;
 }
 
 /* The gate is forgotten at once. */
@@ -186,16 +190,18 @@ static void put_sender(struct store_role *r, const struct store_link *link,
                        const struct store_user *sender, struct wire_out *out)
 {
     static struct store_user users[STORE_MAX_TARGETS];
+    char from[STORE_MAX_ADDRESS];
     size_t n;
-    bool his = own_domain(r, link->from) &&
-               store_resolve(r->store, link->from, users, STORE_MAX_TARGETS, &n) == SP_OK;
+    bool his = store_address(link->from, strlen(link->from), false, from) == SP_OK &&
+               own_domain(r, from) &&
+               store_resolve(r->store, from, users, STORE_MAX_TARGETS, &n) == SP_OK;
     for (size_t i = 0; his && i <= n; i++) {
         if (i == n)
             his = false;
         else if (users[i].no == link->user)
             break;
     }
-    wire_put_str(out, his ? link->from : sender->address);
+    wire_put_str(out, his ? from : sender->address);
 }
 
 static enum sp_err put_opened(struct store_role *r, struct opening *o,

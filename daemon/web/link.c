@@ -33,7 +33,9 @@ static void wipe(const char *text)
 static void put_agent(const struct exchange *x, struct wire_out *frame)
 {
     const char *agent = evhttp_find_header(evhttp_request_get_input_headers(x->req), "User-Agent");
-    wire_put_b16(frame, agent, agent != NULL ? strnlen(agent, LINK_AGENT) : 0);
+    if (agent == NULL)
+        agent = "";
+    wire_put_b16(frame, agent, strnlen(agent, LINK_AGENT));
 }
 
 /* What stands behind a link in path or query may be a password: a mail filter made "#" into "%23"

@@ -87,6 +87,7 @@ static inline void post(struct store *s, const struct client *c, const struct ma
         link_id(m->mark, i, two[1].recipient_id);
         link[i] = (struct store_link_new){.address = {(const uint8_t *)"eve@out.example", 15},
                                           .gate_hash = hash,
+                                          .order = hash, /* the delivery's to judge */
                                           .expires_ms = m->expires_ms,
                                           .password = &two[0],
                                           .box = &two[1]};
@@ -153,7 +154,7 @@ static inline enum sp_err ask_page(struct tree *t, const uint8_t id[ID_SIZE], co
     struct wire_out out = wire_out(buf, sizeof(buf));
     struct wire_in in;
     put_who(&out, id, false);
-    wire_put_b16(&out, agent, len);
+    wire_put_b16(&out, len > 0 ? agent : "", len);
     return ask(t->web, SW_LINK_PAGE, &out, &in);
 }
 

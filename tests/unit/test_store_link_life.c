@@ -357,7 +357,7 @@ static void test_sent_from_an_alias(void **state)
     struct tree *t = *state;
     struct client ann;
     const struct mail m[] = {
-        {.mark = 1, .links = 1, .expires_ms = FAR, .from = "sales@example.org"},
+        {.mark = 1, .links = 1, .expires_ms = FAR, .from = "Sales@Example.org"},
         {.mark = 2, .links = 1, .expires_ms = FAR, .from = "ann+x@example.org"},
         {.mark = 3, .links = 1, .expires_ms = FAR}};
     static const char *const before[] = {"sales@example.org", "ann+x@example.org", ADDRESS};
