@@ -11,7 +11,7 @@ browser="$page openssl curl"
 command -v chromium >/dev/null 2>&1 || browser="$browser chromium fonts-dejavu-core"
 demo="procps python3 swaks openssl ca-certificates libnet-ssleay-perl"
 check="$demo libcmocka-dev python3-pytest python3-pytest-xdist python3-cryptography postfix python3-nacl msmtp
-    curl testssl.sh nsd ldnsutils python3-dkim python3-prometheus-client systemd"
+    curl testssl.sh nsd ldnsutils python3-dkim python3-prometheus-client systemd sasl2-bin libsasl2-modules"
 fuzz="clang libclang-rt-dev llvm"
 deb="build-essential debhelper dpkg-dev lintian git"
 bench="dovecot-core dovecot-lmtpd postfix nginx"

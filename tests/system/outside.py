@@ -70,9 +70,9 @@ RECIPIENTS = """\
 
 class Postfix:
     """Takes mail for every domain; nobody*@ is refused for good, later*@ for now. certificate: None, or
-    (chain, key) files."""
+    (chain, key) files. more: lines of main.cf."""
 
-    def __init__(self, address, port, name, certificate=None):
+    def __init__(self, address, port, name, certificate=None, more=""):
         self.dir = pathlib.Path(tempfile.mkdtemp(prefix="postfix-", dir="/var/tmp"))
         self.dir.chmod(0o755)
         self.address, self.port = address, port
@@ -84,7 +84,7 @@ class Postfix:
             (self.dir / folder).mkdir()
         shutil.chown(self.dir / "data", "postfix", "postfix")
         os.chown(self.dir / "mail", NOBODY, NOBODY)
-        (self.config / "main.cf").write_text(MAIN.format(dir=self.dir, address=address, name=name, tls=tls))
+        (self.config / "main.cf").write_text(MAIN.format(dir=self.dir, address=address, name=name, tls=tls) + more)
         (self.config / "master.cf").write_text(MASTER.format(address=address, port=port))
         (self.dir / "domains").write_text("/./ here\n")
         (self.dir / "recipients").write_text(RECIPIENTS)
@@ -113,6 +113,24 @@ class Postfix:
 
     def for_recipient(self, address):
         return [m for m in self.mails() if m[0] == address]
+
+
+class Submission(Postfix):
+    """Takes mail from one user alone, by their password (Cyrus SASL), over TLS alone. mechanisms: "PLAIN LOGIN"."""
+
+    def __init__(self, address, port, name, certificate, user, password, mechanisms):
+        super().__init__(address, port, name, certificate, "".join(f"{line}\n" for line in (
+            "smtpd_sasl_auth_enable = yes", "smtpd_sasl_path = smtpd", f"smtpd_sasl_local_domain = {name}",
+            "smtpd_tls_auth_only = yes", "smtpd_relay_restrictions =",
+            "smtpd_sasl_authenticated_header = yes", "smtpd_delay_reject = yes",
+            "smtpd_client_restrictions = permit_sasl_authenticated, reject")))
+        sasl = self.config / "sasl"  # where Debian's Postfix looks first
+        sasl.mkdir()
+        (sasl / "smtpd.conf").write_text("pwcheck_method: auxprop\nauxprop_plugin: sasldb\n"
+                                         f"sasldb_path: {sasl}/db\nmech_list: {mechanisms}\n")
+        subprocess.run(["saslpasswd2", "-c", "-p", "-f", sasl / "db", "-u", name, user], input=password.encode(),
+                       check=True, capture_output=True)
+        shutil.chown(sasl / "db", "postfix", "postfix")
 
 
 def split_delivered(data):

@@ -8,7 +8,7 @@ import tempfile
 
 import nameserver
 from place import free_port
-from outside import Postfix, Scripted, make_authority, make_certificate, run, server_context
+from outside import Postfix, Scripted, Submission, make_authority, make_certificate, run, server_context
 
 POSTFIX, PLAIN, DEAD = "127.0.0.2", "127.0.0.3", "127.0.0.9"
 SINK = "127.0.0.8"
@@ -81,6 +81,15 @@ class World:
         server = Scripted(f"127.0.1.{n}", self.port, trick, context, **more)
         self.tricks.append(server)
         return server, f"t{n}.trick.test"
+
+    def submission(self, user, password, mechanisms):
+        """A smarthost that wants a password, and the name that its certificate has."""
+        n = len(self.tricks) + 1
+        assert n <= TRICKS
+        host = f"h{n}.trick.test"
+        server = Submission(f"127.0.1.{n}", self.port, host, self.trick_certificate, user, password, mechanisms)
+        self.tricks.append(server)
+        return server.start(), host
 
     def start_sink(self):
         """Postfix's smtp-sink: takes all, keeps nothing."""
