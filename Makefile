@@ -110,14 +110,14 @@ $(B)/asan/libsealpost.a: $(patsubst %.c,$(B)/asan/%.o,$(DAEMON) $(SANDBOX) $(ENV
 	$(Q)rm -f $@ && ar rcs $@ $^
 $(B)/asan/test_%: $(B)/asan/tests/unit/test_%.o $(B)/asan/libsealpost.a
 	$(call say,LINK)
-	$(Q)$(CC) $(SANITIZE) -o $@ $^ $(LIBS) $(CLIENT_LIBS) $(shell pkg-config --libs cmocka)
+	$(Q)$(CC) $(SANITIZE) -Wl,-z,now -o $@ $^ $(LIBS) $(CLIENT_LIBS) $(shell pkg-config --libs cmocka)
 # The client is no part of that library: a test of it includes files and stands in for the server, or
 # links what needs none.
 $(B)/asan/libclient.a: $(patsubst %.c,$(B)/asan/%.o,$(filter-out client/main.c,$(CLIENT)))
 	$(Q)rm -f $@ && ar rcs $@ $^
 $(B)/asan/test_client_send $(B)/asan/test_part: $(B)/asan/test_%: $(B)/asan/tests/unit/test_%.o $(B)/asan/libclient.a $(B)/asan/libsealpost.a
 	$(call say,LINK)
-	$(Q)$(CC) $(SANITIZE) -o $@ $^ $(LIBS) $(CLIENT_LIBS) $(shell pkg-config --libs cmocka)
+	$(Q)$(CC) $(SANITIZE) -Wl,-z,now -o $@ $^ $(LIBS) $(CLIENT_LIBS) $(shell pkg-config --libs cmocka)
 # Each is run, as many at a time as make may; said is what one says that fails.
 RUNS := $(UNIT:tests/unit/%.c=unit-%)
 $(RUNS): unit-%: $(B)/asan/%

@@ -135,6 +135,8 @@ static const struct rule memory[] = {
     CALL(munlock),
     CALL(fstatfs),
     WHEN(fcntl, "F_GET_SEALS", INT(1, F_GET_SEALS)),
+    WHEN(madvise, "MADV_DONTFORK", INT(2, MADV_DONTFORK)),
+    WHEN(madvise, "MADV_DOFORK", INT(2, MADV_DOFORK)),
 };
 SET(memory, "memory", "locked memory, memory shared by descriptor");
 

@@ -279,6 +279,41 @@ enum sp_err lockheap_init(size_t size, int forked)
     return SP_OK;
 }
 
+static enum sp_err write_image(int fd)
+{
+    const uint8_t *at = heap.start;
+    size_t left = (size_t)(heap.end - heap.start) + sizeof(struct tag);
+    while (left > 0) {
+        ssize_t n = write(fd, at, left);
+        if (n <= 0)
+            return SP_ERR_SYSTEM;
+        at += n;
+        left -= (size_t)n;
+    }
+    return SP_OK;
+}
+
+/* A fork copies a table entry for each page that this process has written, and the child's end
+ * takes it down again; pages of a file it finds when it needs them. Private still: nobody sees what
+ * another writes. */
+enum sp_err lockheap_freeze(void)
+{
+    size_t size = (size_t)(heap.end - heap.start) + sizeof(struct tag);
+    if (heap.start == NULL || !heap.forked)
+        return SP_ERR_STATE;
+    int fd = memfd_create("sealpost", MFD_CLOEXEC);
+    if (fd < 0)
+        return SP_ERR_SYSTEM;
+    enum sp_err err = write_image(fd);
+    if (err == SP_OK && mmap(heap.start, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_FIXED, fd,
+                             0) == MAP_FAILED)
+        err = SP_ERR_MEMORY;
+    if (err == SP_OK && madvise(heap.start, size, MADV_DONTDUMP) != 0)
+        err = SP_ERR_MEMORY;
+    close(fd);
+    return err;
+}
+
 /* On fault: a page is locked when it is written, which is when it becomes this process's own; pages
  * still shared with the parent hold nothing of ours. */
 enum sp_err lockheap_lock(void)

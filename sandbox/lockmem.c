@@ -244,6 +244,20 @@ enum sp_err lockmem_map(int fd, size_t size, void **out)
     return err;
 }
 
+/* With its guards, so that nothing else comes to lie beside it in the child. */
+enum sp_err lockmem_inherit(void *at, size_t size, int yes)
+{
+    int advice = yes ? MADV_DOFORK : MADV_DONTFORK;
+    size = whole_pages(size) + 2 * page_size();
+    return madvise((uint8_t *)at - page_size(), size, advice) == 0 ? SP_OK : SP_ERR_SYSTEM;
+}
+
+enum sp_err lockmem_relock(void *at, size_t size)
+{
+    int rc = make_locked(at, whole_pages(size), kind == LOCKMEM_SECRET);
+    return rc == 0 ? SP_OK : SP_ERR_MEMORY;
+}
+
 void lockmem_free(void *at, size_t size)
 {
     if (at == NULL)

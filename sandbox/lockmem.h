@@ -27,6 +27,14 @@ size_t lockmem_limit(void);
 enum sp_err lockmem_alloc(size_t size, void **out);
 void lockmem_free(void *at, size_t size);
 
+/* Whether processes that are forked from now on have this region too, at the same address and
+ * shared with this one; at first they do. SP_ERR_SYSTEM: it stays as it was, so that whoever wanted
+ * it kept from the next must not fork. */
+enum sp_err lockmem_inherit(void *at, size_t size, int yes);
+/* In the forked process, before it puts anything there: a lock of this process's own, since none
+ * survives a fork. SP_ERR_MEMORY. */
+enum sp_err lockmem_relock(void *at, size_t size);
+
 /* A region to be shared: maps it here and gives the descriptor too (close-on-exec). */
 enum sp_err lockmem_create(size_t size, int *fd, void **out);
 /* Maps a region that another process created; refuses one of another size; closes fd in any case,
@@ -46,6 +54,10 @@ const void *lockmem_region(size_t i, size_t *size);
  * second free) ends the process by abort(). */
 enum sp_err lockheap_init(size_t size, int forked);
 enum sp_err lockheap_lock(void);
+/* forked=1, in the parent, when the library is set up: what the heap holds becomes an image that
+ * all children start from, which makes forks cheap as long as the parent leaves the heap alone. No
+ * secret may be there yet. SP_ERR_SYSTEM, SP_ERR_MEMORY: the heap must not be used any more. */
+enum sp_err lockheap_freeze(void);
 void *lockheap_malloc(size_t n);
 void *lockheap_realloc(void *at, size_t n);
 void lockheap_free(void *at);

@@ -243,7 +243,8 @@ enum sp_err attempt_all(struct delivery *d)
                                      .tls = d->config->relay_tls == TLS_REQUIRE ? DIALOG_TLS_REQUIRE
                                                                                 : DIALOG_TLS_MAY,
                                      .ctx = d->tls}};
-    verdicts = lockheap_malloc(DIALOG_RCPTS * sizeof(*verdicts));
+    size_t n = d->job.n < DIALOG_RCPTS ? d->job.n : DIALOG_RCPTS;
+    verdicts = lockheap_malloc(n * sizeof(*verdicts));
     enum sp_err err = verdicts != NULL ? get_credentials(&a) : SP_ERR_MEMORY;
     if (err == SP_OK)
         err = route_find(d->config, DELIVERY_RESOLVER, d->job.destination, &d->route, &why);

@@ -5,6 +5,7 @@
 #include "daemon/forked.h"
 #include "daemon/messages.h"
 #include "daemon/relay/delivery.h"
+#include "sandbox/lockmem.h"
 
 #include <event2/event.h>
 #include <signal.h>
@@ -70,12 +71,34 @@ void deliveries_want(struct deliveries *d)
 
 /* --- start --- */
 
-static _Noreturn void run_child(const struct deliveries *d, const int channels[N_PEERS])
+/* The first touch of a page of locked memory costs as much as forking a small process: so regions
+ * are lent again and again. NULL when no more may be locked here: then the delivery makes its own.
+ */
+static void *lend_vault(struct delivery_place *p)
+{
+    void *at = NULL;
+    if (p->vault == NULL && lockmem_alloc(sizeof(struct vault), &at) == SP_OK)
+        p->vault = at; /* children inherit it as yet */
+    else if (p->vault != NULL && lockmem_inherit(p->vault, sizeof(struct vault), 1) != SP_OK)
+        return NULL;
+    return p->vault;
+}
+
+/* The next child must not see this one's mail. */
+static void keep_vault(const struct delivery_place *p)
+{
+    if (p->vault != NULL && lockmem_inherit(p->vault, sizeof(struct vault), 0) != SP_OK)
+        _exit(1);
+}
+
+static _Noreturn void run_child(const struct deliveries *d, void *vault,
+                                const int channels[N_PEERS])
 {
     const struct delivery_start start = {.config = d->role->config,
                                          .tls = d->tls,
                                          .template = d->template,
-                                         .template_len = d->template_len};
+                                         .template_len = d->template_len,
+                                         .vault = vault};
     delivery_watch_signals();
     forked_keep(channels, N_PEERS);
     /* Locked memory is made under the parent's filter; the delivery's own has no call for it. */
@@ -122,9 +145,11 @@ static enum sp_err start(struct deliveries *d, struct delivery_place *p, uint64_
     enum sp_err err = open_channels(d, p, ours);
     if (err != SP_OK)
         return err;
+    void *vault = lend_vault(p);
     pid_t pid = fork();
     if (pid == 0)
-        run_child(d, ours);
+        run_child(d, vault, ours);
+    keep_vault(p);
     for (size_t i = 0; i < N_PEERS; i++) {
         close(ours[i]);
         if (pid < 0)
@@ -219,6 +244,8 @@ static uint32_t end_signal(const struct deliveries *d, int status)
 static void bury(struct deliveries *d, struct delivery_place *p, int status)
 {
     report_end(d, p, status);
+    if (p->vault != NULL)
+        lockmem_wipe(p->vault, sizeof(struct vault)); /* it may have died before it did so itself */
     event_del(p->deadline);
     for (size_t i = 0; i < N_PEERS; i++)
         tell_gone(d, peers[i], p->id);

@@ -29,6 +29,10 @@ struct delivery_place {
     uint32_t id;
     uint64_t lease;
     struct event *deadline;
+    /* Locked memory for the one process that is here now, struct vault; NULL: none was made yet. No
+     * other child inherits it, and it is wiped when that process is reaped: before, another mapping
+     * of it could be left. */
+    void *vault;
 };
 
 struct deliveries {

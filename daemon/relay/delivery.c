@@ -29,14 +29,15 @@ void delivery_watch_signals(void)
 
 enum sp_err delivery_prepare(const struct delivery_start *start)
 {
-    void *at = NULL;
+    void *at = start->vault;
     delivery.config = start->config;
     delivery.tls = start->tls;
     delivery.template = start->template;
     delivery.template_len = start->template_len;
     enum sp_err err = lockheap_lock();
     if (err == SP_OK)
-        err = lockmem_alloc(sizeof(struct vault), &at);
+        err = at != NULL ? lockmem_relock(at, sizeof(struct vault))
+                         : lockmem_alloc(sizeof(struct vault), &at);
     delivery.vault = at;
     return err;
 }
@@ -107,11 +108,13 @@ static void give_up(struct delivery *d)
     delivery_all(d, ROUTE_NOBODY, &why);
 }
 
+/* Each part of the vault was wiped by who used it, as soon as he did; the pages that were not used
+ * are not touched for it. The parent wipes all of them anyway. */
 static void forget(struct delivery *d)
 {
     flow_free(&d->flow);
     lockheap_free(d->to);
-    lockmem_free(d->vault, sizeof(*d->vault));
+    lockmem_wipe(&d->vault->facts, sizeof(d->vault->facts));
 }
 
 enum sp_err delivery_run(void)

@@ -29,6 +29,8 @@ struct delivery_start {
     SSL_CTX *tls;
     const char *template; /* of links' notifications: template.h */
     size_t template_len;
+    void *
+        vault; /* a struct vault in locked memory, all zero, the parent's; NULL: it makes its own */
 };
 
 /* --- for the parent, in the child --- */

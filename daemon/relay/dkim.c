@@ -33,7 +33,7 @@ static void hash_run(void *ctx, const void *bytes, size_t len)
 
 enum sp_err dkim_begin(struct dkim *k)
 {
-    memset(k, 0, sizeof(*k));
+    memset(k, 0, offsetof(struct dkim, fields)); /* fields[used..) is never read */
     canon_body_init(&k->body, hash_run, k);
     k->sha = EVP_MD_CTX_new();
     if (k->sha == NULL)
@@ -43,8 +43,10 @@ enum sp_err dkim_begin(struct dkim *k)
 
 void dkim_free(struct dkim *k)
 {
+    size_t used = k->most < sizeof(k->fields) ? k->most : sizeof(k->fields);
     EVP_MD_CTX_free(k->sha);
-    lockmem_wipe(k, sizeof(*k));
+    lockmem_wipe(k->fields, used);
+    lockmem_wipe(k, offsetof(struct dkim, fields));
 }
 
 /* --- what must be known --- */
@@ -120,6 +122,7 @@ static void put(struct dkim *k, char ch)
         return;
     if (k->used < sizeof(k->fields)) {
         k->fields[k->used++] = ch;
+        k->most = k->used > k->most ? k->used : k->most;
         return;
     }
     k->keep = false;

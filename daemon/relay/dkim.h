@@ -60,6 +60,7 @@ struct dkim {
     int state;                    /* enum of dkim.c: where in the header, or the body */
     bool keep;                    /* the field that is being read is one to be signed */
     size_t name_len, used, field; /* used: of fields; field: where the one being read begins */
+    size_t most;                  /* used, at most */
     size_t count;
     struct {
         uint16_t at, len; /* in fields: canonical, without CRLF */
@@ -67,7 +68,7 @@ struct dkim {
     char name[DKIM_NAME];
     char from[FROM_MAX]; /* empty: not understood */
     char sender[FROM_MAX];
-    char fields[DKIM_FIELDS]; /* of the mail: the struct belongs into locked memory */
+    char fields[DKIM_FIELDS]; /* last; of the mail: the struct belongs into locked memory */
 };
 
 /* SP_ERR_CRYPTO, SP_ERR_MEMORY. dkim_free wipes; safe on a zeroed struct, and twice. */

@@ -160,9 +160,22 @@ static enum sp_err read_piece(struct flow *s, struct flow_reader *r, uint8_t *bu
     return err;
 }
 
+/* Most mails have one piece, and need one reader. */
+static enum sp_err equip(struct flow_reader *r)
+{
+    if (r->cake == NULL)
+        r->cake = cake_new();
+    if (r->hash == NULL)
+        r->hash = EVP_MD_CTX_new();
+    return r->cake != NULL && r->hash != NULL ? SP_OK : SP_ERR_MEMORY;
+}
+
 static enum sp_err start_reader(struct flow *s, struct flow_reader *r, uint16_t number,
                                 const struct piece *piece)
 {
+    enum sp_err err = equip(r);
+    if (err != SP_OK)
+        return err;
     r->number = number;
     r->piece = piece;
     r->sealed = cake_sealed_length(piece->length);
@@ -188,12 +201,6 @@ enum sp_err flow_init(struct flow *s, int store, struct flow_secret *secret)
     s->attachment = &readers[1];
     if (sha256 == NULL && (sha256 = EVP_MD_fetch(NULL, "SHA256", NULL)) == NULL)
         return SP_ERR_CRYPTO;
-    for (int i = 0; i < 3; i++) {
-        readers[i].cake = cake_new();
-        readers[i].hash = EVP_MD_CTX_new();
-        if (readers[i].cake == NULL || readers[i].hash == NULL)
-            return SP_ERR_MEMORY;
-    }
     return SP_OK;
 }
 
@@ -307,8 +314,12 @@ void flow_free(struct flow *s)
         readers[i].hash = NULL;
         readers[i].local = false;
     }
-    if (s->secret != NULL)
-        lockmem_wipe(s->secret, sizeof(*s->secret));
+    if (s->secret != NULL) {
+        shut(s);
+        lockmem_wipe(s->secret->piece, s->secret->n * sizeof(s->secret->piece[0]));
+        lockmem_wipe(&s->secret->added, sizeof(s->secret->added));
+        s->secret->n = 0;
+    }
     s->secret = NULL;
     s->added = NULL;
     s->n_asked = 0;

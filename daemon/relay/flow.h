@@ -70,7 +70,7 @@ struct flow {
     size_t held, most;  /* plaintext in secret->plain: now, and at most */
 };
 
-/* secret: n pieces are set; 0: only what flow_add takes. SP_ERR_MEMORY. Free with flow_free. */
+/* secret: n pieces are set; 0: only what flow_add takes. SP_ERR_CRYPTO. Free with flow_free. */
 enum sp_err flow_init(struct flow *s, int store, struct flow_secret *secret);
 /* Takes complete header fields that stand in front of the body, at most FLOW_ADDED bytes
  * (SP_ERR_LIMIT): sealed at once, so the caller wipes its own. */

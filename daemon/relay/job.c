@@ -74,7 +74,7 @@ enum sp_err job_decode(const uint8_t *bytes, size_t len, struct job *job)
 {
     struct wire_in in = wire_in(bytes, len);
     size_t used = 0, used_others = 0;
-    memset(job, 0, sizeof(*job));
+    memset(job, 0, offsetof(struct job, own));
     job->kind = wire_get_u8(&in);
     wire_get_copy(&in, job->message_id, ID_SIZE);
     wire_get_copy(&in, job->recipient_id, ID_SIZE);
@@ -106,7 +106,7 @@ enum sp_err job_decode(const uint8_t *bytes, size_t len, struct job *job)
     }
     if (wire_in_done(&in))
         return SP_OK;
-    memset(job, 0, sizeof(*job));
+    memset(job, 0, offsetof(struct job, own));
     return SP_ERR_FORMAT;
 }
 

@@ -27,6 +27,7 @@ struct job {
     uint8_t digest[HASH_SIZE]; /* of a link's box: recipient_id is its id */
     char subject[JOB_ADDRESS]; /* of a link; kind 0: why nothing can be opened any more */
     size_t n_own, n;
+    /* n_own and n of these are set */
     const char *own[JOB_OWN]; /* the sender's addresses, as the store compares them */
     uint16_t index[JOB_RECIPIENTS];
     const char *to[JOB_RECIPIENTS];           /* as the orders have them */

@@ -133,11 +133,13 @@ static enum sp_err open_manifest(struct delivery *d, const struct letter *l)
     if (err == SP_OK && !lengths_agree(&l->envelope, &m))
         err = SP_ERR_FORMAT;
     v->flow.n = m.n_pieces;
+    if (err != SP_OK) /* nobody else knows how much of it there is */
+        lockmem_wipe(&v->flow, sizeof(v->flow));
     if (err == SP_OK)
         err = flow_init(&d->flow, DELIVERY_STORE, &v->flow);
     if (err == SP_OK)
         err = flow_add(&d->flow, m.added, m.added_len);
-    lockmem_wipe(v->in.manifest, sizeof(v->in.manifest));
+    lockmem_wipe(v->in.manifest, len < sizeof(v->in.manifest) ? len : sizeof(v->in.manifest));
     return err;
 }
 

@@ -6,6 +6,7 @@
 #include "daemon/relay/template.h"
 #include "daemon/relay/remote.h"
 #include "daemon/role.h"
+#include "daemon/shed.h"
 #include "daemon/tls.h"
 #include "sandbox/lockmem.h"
 #include "sandbox/sandbox.h"
@@ -97,6 +98,11 @@ static enum sp_err load_template(struct deliveries *d)
 
 /* --- role --- */
 
+/* What a delivery does without. */
+static const char *const unused[] = {"liblmdb.",    "libjansson.", "libinih.",    "libevent",
+                                     "libseccomp.", "libpthread.", "libunbound.", "libresolv.",
+                                     "libhogweed.", "libnettle.",  "libgmp.",     NULL};
+
 static enum sp_err prepare(struct role *role)
 {
     struct deliveries *d = &deliveries;
@@ -122,6 +128,10 @@ static enum sp_err prepare(struct role *role)
     X509_STORE_free(store);
     if (err == SP_OK)
         err = sandbox_compile(policy_row("delivery"), &d->filter);
+    if (err == SP_OK)
+        err = shed_libraries(unused);
+    if (err == SP_OK)
+        err = lockheap_freeze();
     return err == SP_OK ? deliveries_init(d, role->config->deliveries) : err;
 }
 

@@ -4,12 +4,12 @@
 #include "daemon/audit/events.h"
 #include "daemon/messages.h"
 #include "daemon/role.h"
+#include "daemon/shed.h"
 #include "daemon/smtp/channels.h"
 #include "daemon/smtp/child.h"
 #include "daemon/forked.h"
 #include "daemon/smtp/guests.h"
 #include "daemon/smtp/refusals.h"
-#include "daemon/smtp/shed.h"
 #include "daemon/testhooks.h"
 #include "daemon/tls.h"
 #include "sandbox/lockmem.h"
@@ -296,6 +296,12 @@ static void on_child(evutil_socket_t sig, short what, void *arg)
 
 /* --- role --- */
 
+/* What a session does without. */
+static const char *const unused[] = {"liblmdb.",    "libjansson.", "libinih.",    "libevent",
+                                     "libseccomp.", "libsodium.",  "libpthread.", "libunbound.",
+                                     "libresolv.",  "libhogweed.", "libnettle.",  "libgmp.",
+                                     NULL};
+
 static enum sp_err prepare(struct role *role)
 {
     enum lockmem_kind got;
@@ -312,7 +318,7 @@ static enum sp_err prepare(struct role *role)
     if (err == SP_OK)
         err = sandbox_compile(policy_row("session"), &smtp.filter);
     if (err == SP_OK)
-        err = shed_libraries();
+        err = shed_libraries(unused);
     if (err == SP_OK)
         err = guests_init(&smtp.guests, role->config->hold_off * 1000, role->config->smtp_max_rate);
     smtp.clients = calloc(role->config->max_sessions, sizeof(*smtp.clients));

@@ -393,6 +393,67 @@ static void heap_is_locked_in_a_forked_child(void **state)
     lockheap_free(at);
 }
 
+/* A region that is lent to one child after the other, and to no other at the same time. */
+static void write_there(void *ctx)
+{
+    signal(SIGSEGV, SIG_DFL); /* the sanitizers would tell of it */
+    enum sp_err err = lockmem_relock(ctx, PAGE);
+    bool locked = best == LOCKMEM_SECRET || mapping_has(ctx, " lo");
+    *(uint8_t *)ctx = 3;
+    tell((int)err, locked && mapping_has(ctx, " dd"), NULL);
+}
+
+static void one_child_inherits_a_region_and_another_does_not(void **state)
+{
+    (void)state;
+    for (enum lockmem_kind kind = LOCKMEM_MLOCK; kind <= LOCKMEM_SECRET; kind++) {
+        void *at;
+        if (!choose_kind(kind))
+            continue;
+        best = kind;
+        assert_int_equal(lockmem_alloc(PAGE, &at), SP_OK);
+        struct report report = run_child(write_there, at);
+        assert_int_equal(report.code, SP_OK);
+        assert_int_equal(report.why, 1);
+        assert_int_equal(*(uint8_t *)at, 3);
+        assert_int_equal(lockmem_inherit(at, PAGE, 0), SP_OK);
+        assert_int_equal(run_child(write_there, at).killed, SIGSEGV);
+        assert_int_equal(lockmem_inherit(at, PAGE, 1), SP_OK);
+        assert_int_equal(run_child(write_there, at).code, SP_OK);
+        lockmem_free(at, PAGE);
+    }
+}
+
+/* Last: the heap of this process is another one afterwards. */
+static void see_image(void *ctx)
+{
+    uint8_t *at = ctx, *more;
+    bool same = at[0] == 7 && !mapping_has(at, " lo");
+    enum sp_err err = lockheap_lock();
+    at[0] = 9;
+    more = lockheap_malloc(100);
+    bool good = same && more != NULL && mapping_has(at, " lo");
+    lockheap_free(more);
+    lockheap_free(at);
+    tell((int)err, good, NULL);
+}
+
+static void children_start_from_a_frozen_heap(void **state)
+{
+    (void)state;
+    uint8_t *at = lockheap_malloc(10);
+    at[0] = 7;
+    assert_int_equal(lockheap_freeze(), SP_OK);
+    assert_int_equal(at[0], 7);
+    for (int i = 0; i < 2; i++) {
+        struct report report = run_child(see_image, at);
+        assert_int_equal(report.code, SP_OK);
+        assert_int_equal(report.why, 1);
+        assert_int_equal(at[0], 7);
+    }
+    lockheap_free(at);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -407,6 +468,8 @@ int main(void)
         cmocka_unit_test(heap_wipes_what_it_takes_back),
         cmocka_unit_test(heap_ends_the_process_when_broken),
         cmocka_unit_test(heap_is_locked_in_a_forked_child),
+        cmocka_unit_test(one_child_inherits_a_region_and_another_does_not),
+        cmocka_unit_test(children_start_from_a_frozen_heap),
     };
     return cmocka_run_group_tests(tests, choose, NULL);
 }
