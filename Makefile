@@ -125,8 +125,8 @@ $(RUNS): unit-%: $(B)/asan/%
 unit: $(RUNS)
 	@sh tests/counted.sh unit $(RUNS:unit-%=$(B)/asan/%.log)
 
-# JOBS of them at a time.
-JOBS ?= 0
+# Most of them wait more than they compute: three at a time for each processor, twelve at the most.
+JOBS ?= $(shell n=$$((3 * $$(nproc))); echo $$((n < 12 ? n : 12)))
 system: $(PROGRAMS) $(B)/test/sealpostd | $(B)/.deps-check
 	@/usr/bin/python3 -c 'import xdist' 2>/dev/null || { echo "missing: python3-pytest-xdist (apt-get install python3-pytest-xdist)"; exit 1; }
 	B=$(B) /usr/bin/python3 -m pytest -q -p no:cacheprovider -n $(JOBS) tests/system $(PYTEST)

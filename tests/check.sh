@@ -36,7 +36,7 @@ part lint 's/^lint: //p' "$make" --no-print-directory lint
 part unit 's/^unit: //p' "$make" --no-print-directory -k -j"$jobs" unit
 part seeds 's/^seeds: //p' "$make" --no-print-directory -k -j"$jobs" seeds
 part system 's/^(=+ )?([0-9]+ (passed|failed).*) in [0-9.]+s.*/\2/p' "$make" --no-print-directory -j"$jobs" system
-part browser 's/^. (pass|fail|skipped|todo) ([1-9][0-9]*)$/\2 \1/p' "$make" --no-print-directory browser
+part browser 's/^(#|ℹ) (pass|fail|skipped|todo) ([1-9][0-9]*)$/\3 \2/p' "$make" --no-print-directory browser
 
 printf '\n== what ran (minutes)\n%s  %-8s %7s\n' "$summary" all "$(minutes $(($(date +%s) - began)))"
 [ -z "$failed" ] || { echo "make check: FAILED:$failed"; exit 1; }

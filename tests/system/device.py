@@ -56,7 +56,7 @@ class Answer:
         return json.loads(self.body)
 
 
-def connect(url, ca, timeout=30):
+def connect(url, ca, timeout=120):
     """An HTTPS connection to the appliance. The name in its certificate need not be the address that the
     tests use; that it is the appliance's own certificate is checked by ca."""
     parts = urllib.parse.urlsplit(url)

@@ -28,7 +28,7 @@ def send(sock, kind, body=b"", frame=0, fd=None):
     socket.send_fds(sock, [data], [] if fd is None else [fd])
 
 
-def receive(sock, seconds=60):
+def receive(sock, seconds=120):
     """type, id, body of the next frame; None at the end."""
     sock.settimeout(seconds)
     data = sock.recv(1 << 18)
@@ -120,6 +120,6 @@ class LoneRole:
     def stop(self):
         if self.process.poll() is None:
             send(self.control, CT_STOP)
-        status = self.process.wait(20)
+        status = self.process.wait(60)
         os.rmdir(self.root)
         return status

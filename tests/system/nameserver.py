@@ -86,7 +86,7 @@ class NameServer:
         self.process = subprocess.Popen(["/usr/sbin/nsd", "-d", "-c", self.dir / "nsd.conf"],
                                         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                         stderr=subprocess.DEVNULL)
-        end = time.monotonic() + 20
+        end = time.monotonic() + 120
         while not self.answers():
             if self.process.poll() is not None or time.monotonic() > end:
                 raise AssertionError(f"nsd does not start: {(self.dir / 'log').read_text()}")

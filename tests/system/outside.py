@@ -320,7 +320,7 @@ def run(*command):
     subprocess.run(command, check=True, capture_output=True)
 
 
-def wait_for(what, seconds=60):
+def wait_for(what, seconds=180):
     """What it returns, as soon as that is true."""
     end = time.monotonic() + seconds
     while not (got := what()):

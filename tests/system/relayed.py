@@ -64,21 +64,21 @@ class Person(Sender):
         rows = self.status(mail)
         return rows[address] if address else next(r for r in rows.values() if r["kind"] == "relay")
 
-    def settled(self, mail, address=None, seconds=60):
+    def settled(self, mail, address=None, seconds=180):
         """Its row once it is sent or failed."""
         def look():
             row = self.state(mail, address)
             return row if row["state"] in DONE else None
         return wait_for(look, seconds)
 
-    def tried(self, mail, address=None, seconds=60):
+    def tried(self, mail, address=None, seconds=180):
         """Its row once there was an attempt, whatever came of it."""
         def look():
             row = self.state(mail, address)
             return row if row["state"] != "queued" else None
         return wait_for(look, seconds)
 
-    def report(self, seconds=60):
+    def report(self, seconds=180):
         """The newest report of a failure, opened and parsed."""
         entry = wait_for(lambda: self.received() or None, seconds)[-1]
         e, m, message = self.open(entry["id"])

@@ -4,14 +4,17 @@ import re
 
 from xdist.scheduler import LoadScopeScheduling
 
+MODE = re.compile(r"^[^[]*\[(root|user)\b")  # that of a shared tree comes first
 # From the longest on.
-LONG = ["test_client_send.py"]
+LONG = [f"test_{name}.py" for name in (
+    "client_send", "promises", "tls", "relay_kept", "client", "mail", "link_client", "relay", "dialog", "abuse",
+    "relay_hostile", "http", "send", "attack", "sender_check", "senders", "check", "link_web", "keeper", "full")]
 
 
 def group(nodeid):
     """test_mail.py, root"""
     path, _, name = nodeid.partition("::")
-    mode = re.search(r"\[(?:.*-)?(root|user)\b", name)
+    mode = MODE.search(name)
     return f"{path.rsplit('/')[-1]} {mode[1] if mode else ''}"
 
 

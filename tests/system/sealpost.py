@@ -158,7 +158,7 @@ class Tree:
     def said(self):
         return self.stderr.read_bytes()[self.mark:].decode(errors="replace")
 
-    def wait_ready(self, count=1, seconds=30):
+    def wait_ready(self, count=1, seconds=120):
         end = time.monotonic() + seconds
         while self.said().count("sealpostd: ready") < count:
             if self.process.poll() is not None or time.monotonic() > end:
@@ -170,7 +170,7 @@ class Tree:
             return 0
         self.process.send_signal(signal.SIGTERM)
         try:
-            status = self.process.wait(20)
+            status = self.process.wait(60)
         finally:
             self.process.poll() is None and self.kill()
         self.process = None
@@ -220,7 +220,7 @@ class Tree:
 
     def ctl(self, *args, check=True):
         done = subprocess.run([program("sealpostctl", self.mode), "--config", self.config, *map(str, args)],
-                              capture_output=True, timeout=120, **self.owner())
+                              capture_output=True, timeout=300, **self.owner())
         if check and done.returncode != 0:
             raise AssertionError(f"sealpostctl {args}: {done.stderr.decode()}")
         return done.stdout.decode().strip() if check else done
@@ -247,7 +247,7 @@ class Tree:
 
     def smtp(self, lmtp=False, tls=False):
         cls = smtplib.LMTP if lmtp else smtplib.SMTP
-        s = cls("127.0.0.1", self.lmtp_port if lmtp else self.smtp_port, timeout=120)
+        s = cls("127.0.0.1", self.lmtp_port if lmtp else self.smtp_port, timeout=300)
         if tls:
             context = ssl.create_default_context(cafile=self.ca)
             s.starttls(context=context)

@@ -31,7 +31,7 @@ class Stolen:
             os.close(handle)
         self.frame = 0x7fff0000
 
-    def ask(self, kind, body, seconds=20):
+    def ask(self, kind, body, seconds=120):
         """The reply's body."""
         self.frame += 1
         self.sock.setblocking(True)

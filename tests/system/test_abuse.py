@@ -23,7 +23,7 @@ def mode():
 
 
 def connect(tree, source="127.0.0.1", lmtp=False):
-    s = socket.create_connection(("127.0.0.1", tree.lmtp_port if lmtp else tree.smtp_port), timeout=30,
+    s = socket.create_connection(("127.0.0.1", tree.lmtp_port if lmtp else tree.smtp_port), timeout=120,
                                  source_address=(source, 0))
     s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return s, s.makefile("rb")
@@ -72,7 +72,7 @@ def test_connections_a_minute(fresh):
 
 
 def test_lesser_offences_add_up(fresh):
-    t = fresh(settings={"smtp": {"hold_off": "3s"}}).start()
+    t = fresh(settings={"smtp": {"hold_off": "10s"}}).start()
     for _ in range(3):
         sock, replies = connect(t)
         reply(replies)
@@ -249,7 +249,7 @@ def test_two_thousand_who_do_nothing(big):
     finally:
         for s in idle:
             s.close()
-    wait_for(lambda: t.children(t.pids()["smtp"]) == [], 30)
+    wait_for(lambda: t.children(t.pids()["smtp"]) == [], 120)
 
 
 def pipelined(tree, lines, want, batch=500):
@@ -328,7 +328,7 @@ def test_large(big, name):
     message = b"".join(LARGE[name])
     before = role_memory(t, "sealer")
     others = []
-    with Watch(t) as watch, contextlib.closing(smtplib.SMTP("127.0.0.1", t.smtp_port, timeout=120)) as s:
+    with Watch(t) as watch, contextlib.closing(smtplib.SMTP("127.0.0.1", t.smtp_port, timeout=300)) as s:
         s.ehlo()
         s.mail("a@b.test")
         s.rcpt(alice.address)

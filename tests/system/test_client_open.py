@@ -93,7 +93,7 @@ def run(server, tmp_path):
 
     def run(*args, input=b""):
         return subprocess.run([BUILD / "sealpost", "open", *map(str, args)], input=input,
-                              capture_output=True, env=env, timeout=60)
+                              capture_output=True, env=env, timeout=180)
     return run
 
 

@@ -477,7 +477,7 @@ def test_another_keeper_key_is_refused(alice, bob, post):
 
 @pytest.mark.parametrize("answer", [b"", b"{}", b'{"ours": true, "users": []}', b'{"ours": 1, "users": []}',
                                     b'{"ours": true, "users": ["../../x"]}', b'{"ours": false, "users": ["%s"]}'
-                                    % (b"0" * 32), b"[" * 100_000])
+                                    % (b"0" * 32), pytest.param(b"[" * 100_000, id="deep")])
 def test_resolve_is_read_strictly(alice, bob, post, answer):
     post.proxy.lie = lambda method, path, status, body: (
         (200, answer) if "/v1/resolve/" in path else (status, body))
@@ -584,7 +584,7 @@ def test_killed_while_reading_leaves_nothing_to_send(alice, bob, post):
     p = subprocess.Popen([BUILD / "sealpost", "send", bob.address], stdin=subprocess.PIPE, env=alice.client.env)
     p.stdin.write(HELLO * 20_000)
     p.stdin.flush()
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120
     while time.monotonic() < end and not list(alice.home.glob("outbox/*.body")):
         time.sleep(0.02)
     p.kill()

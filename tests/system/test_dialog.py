@@ -75,7 +75,7 @@ class Talk:
 
     def __init__(self, tree, over, cut, rnd):
         port = tree.lmtp_port if over.startswith("lmtp") else tree.smtp_port
-        self.sock = socket.create_connection(("127.0.0.1", port), timeout=20)
+        self.sock = socket.create_connection(("127.0.0.1", port), timeout=120)
         self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.cut, self.rnd, self.waiting, self.expected = cut, rnd, b"", []
         self.replies = self.sock.makefile("rb")

@@ -179,7 +179,7 @@ def test_a_broken_dkim_key_leaves_the_old_one_in_use(fresh):
     wait_for(tree, "DKIM keys and credentials not reloaded")
     (tree.dir / "sp1.pem").write_bytes(key)
     tree.process.send_signal(signal.SIGHUP)
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120
     while tree.said().count("certificates reloaded") < 2 and time.monotonic() < end:
         time.sleep(0.02)
     assert tree.said().count("not reloaded") == 1, tree.said()
@@ -187,7 +187,7 @@ def test_a_broken_dkim_key_leaves_the_old_one_in_use(fresh):
 
 
 def wait_for(tree, words):
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120
     while words not in tree.said():
         assert time.monotonic() < end, tree.said()
         time.sleep(0.02)

@@ -146,7 +146,7 @@ def test_swaks(tree, alice):
         done = subprocess.run(["swaks", "--server", "127.0.0.1", "--to", alice.address, "--from",
                                "bob@outside.test", "--body", "from swaks", "--attach-type",
                                "application/x-test", "--attach", "@/etc/hostname", *port, *extra],
-                              capture_output=True, timeout=60)
+                              capture_output=True, timeout=180)
         assert done.returncode == 0, done.stdout.decode()
     assert len(alice.list()) == before + 3
     assert b"from swaks" in alice.read(alice.newest()["id"])
@@ -156,7 +156,7 @@ def test_smtp_source(tree, alice):
     before = len(alice.list())
     subprocess.run(["/usr/sbin/smtp-source", "-c", "-s", "5", "-m", "50", "-l", "5000", "-f",
                     "bob@outside.test", "-t", alice.address, f"inet:127.0.0.1:{tree.smtp_port}"],
-                   check=True, capture_output=True, timeout=60)
+                   check=True, capture_output=True, timeout=180)
     assert len(alice.list()) == before + 50
 
 
@@ -167,7 +167,7 @@ def test_as_many_connections_as_allowed(fresh):
     alice = t.user("alice")
     subprocess.run(["/usr/sbin/smtp-source", "-s", "15", "-m", "600", "-l", "1000", "-f",
                     "bob@outside.test", "-t", alice.address, f"inet:127.0.0.1:{t.smtp_port}"],
-                   check=True, capture_output=True, timeout=60)
+                   check=True, capture_output=True, timeout=180)
     assert t.events("session.refused") == []
 
 

@@ -24,7 +24,7 @@ SAMPLE = re.compile(r'(sealpost_[a-z_]+)(\{[a-z]+="[^"]*"(,le="[^"]*")?\})? [0-9
 
 
 def fetch(port):
-    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as reply:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=120) as reply:
         assert reply.headers["Content-Type"].startswith("text/plain; version=0.0.4")
         return reply.read().decode()
 

@@ -201,7 +201,7 @@ def test_a_delay_that_lasts_too_long_is_a_failure(mode, world):
         mail = alice.send(letter(alice.address, ["x@dead.test"]), ["x@dead.test"])
         assert alice.tried(mail)["state"] == "deferred"
         alice.device.login()
-        row = alice.settled(mail, seconds=150)
+        row = alice.settled(mail, seconds=300)
         assert row["state"] == "failed" and row["attempts"] >= 2
         assert alice.report().of("x@dead.test")["Status"].startswith(("4.4", "5.4"))
         wait_for(lambda: [e for e in tree.events("secret.erased")])

@@ -25,7 +25,7 @@ def marked_letter(person, to, size, seed):
 class Persistent(Person):
     """Sends until it is acknowledged, as a client does that meets a tree in the middle of a restart."""
 
-    def insist(self, text, to, seconds=90):
+    def insist(self, text, to, seconds=300):
         end, mail, upload = time.monotonic() + seconds, None, None
         while True:
             try:
@@ -77,7 +77,7 @@ def test_P9_kill(world, victim):
                 os.kill(tree.pids()[victim], signal.SIGKILL)
                 tree.wait_ready(ready + 1)
             kills += 1
-        worker.join(120)
+        worker.join(600)
         assert len(mails) >= 40 and kills >= 6
 
         def all_there():
@@ -88,7 +88,7 @@ def test_P9_kill(world, victim):
             time.sleep(0.5)
             return False
 
-        wait_for(all_there, 120)
+        wait_for(all_there, 300)
         got = [m for m in world.postfix.mails() if tag in m[0]]
         for to, _, content, _ in got:
             check_arrived(world, content, mails[to])

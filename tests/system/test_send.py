@@ -84,7 +84,7 @@ def start(client, *args):
 
 def wait_for_upload(client):
     """Until some of the ciphertext is on its way."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 180
     while not list(client.home.glob("outbox/*.letter")):
         assert time.monotonic() < end
         time.sleep(0.01)

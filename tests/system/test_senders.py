@@ -53,7 +53,7 @@ def scratch():
 def all_arrive(alice, log=lambda: "", but=()):
     """Each as it was sent, behind trace fields and what else the sender puts in front."""
     wanted = {n: crlf(m) for n, m in MESSAGES.items() if n not in but}
-    got, end = [], time.monotonic() + 30
+    got, end = [], time.monotonic() + 120
     while len(got) < len(wanted) and time.monotonic() < end:
         got += new_mail(alice)
     assert len(got) == len(wanted), log()
@@ -62,7 +62,7 @@ def all_arrive(alice, log=lambda: "", but=()):
 
 
 def run(*args, input=None, **more):
-    done = subprocess.run(list(map(str, args)), input=input, capture_output=True, timeout=60, **more)
+    done = subprocess.run(list(map(str, args)), input=input, capture_output=True, timeout=180, **more)
     assert done.returncode == 0, (args, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
     return done.stdout
 
@@ -162,7 +162,7 @@ def test_postfix(world, scratch, tls, discard):
     (scratch / "main.cf").write_text(POSTFIX.format(dir=scratch, port=tree.smtp_port, tls=tls, discard=discard,
                                                     ca=scratch / "ca.pem"))
     (scratch / "master.cf").write_text(POSTFIX_MASTER)
-    subprocess.run(["postfix", "-c", scratch, "start"], capture_output=True, timeout=60, check=True)
+    subprocess.run(["postfix", "-c", scratch, "start"], capture_output=True, timeout=180, check=True)
     try:
         # Postfix converts what the next server would not take.
         but = ["eight"] if "8bit" in discard else []
@@ -172,7 +172,7 @@ def test_postfix(world, scratch, tls, discard):
         all_arrive(alice, (scratch / "log").read_text, but)
         assert (scratch / "log").read_text().count("status=sent (250 2.0.0 Sealed") == len(MESSAGES) - len(but)
     finally:
-        subprocess.run(["postfix", "-c", scratch, "stop"], capture_output=True, timeout=60)
+        subprocess.run(["postfix", "-c", scratch, "stop"], capture_output=True, timeout=180)
 
 
 def with_users(scratch, *users):
@@ -269,12 +269,12 @@ def test_opensmtpd(world, scratch, tls):
         server = subprocess.Popen([*prefix, "sh", "-ec", places, "sh", BUILD.absolute() / "senders/usr/sbin/smtpd", "-d",
                                    "-f", config], stdout=log, stderr=log)
     try:
-        end = time.monotonic() + 20
+        end = time.monotonic() + 120
         while not listens(ours):
             time.sleep(0.1)
             assert server.poll() is None and time.monotonic() < end, (scratch / "log").read_text()
         for message in MESSAGES.values():
-            with smtplib.SMTP("127.0.0.1", ours, timeout=30) as s:
+            with smtplib.SMTP("127.0.0.1", ours, timeout=120) as s:
                 s.sendmail("bob@outside.test", [alice.address], crlf(message), ["BODY=8BITMIME"])
         all_arrive(alice, (scratch / "log").read_text)
     finally:
