@@ -71,6 +71,9 @@ static void learn(struct dialog *d)
     }
     if (is_word(line, n, "AUTH"))
         learn_auth(d, rest);
+#ifdef SEALPOST_TEST
+    dialog_test_learn(line);
+#endif
 }
 
 /* RFC 3207 4.2: what was learned in the clear is void under TLS. */
@@ -148,6 +151,9 @@ static enum dialog_next extended_hello(struct dialog *d, struct dialog_verdict *
     if (err != SP_OK)
         return lost(d, err, "EHLO", v);
     d->extended = d->reply.code == 250;
+#ifdef SEALPOST_TEST
+    dialog_test_act(d);
+#endif
     if (d->extended)
         return check_loop(d, v);
     forget(d);

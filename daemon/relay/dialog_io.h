@@ -28,6 +28,12 @@ void dialog_lost(struct dialog *d, enum sp_err err, const char *during, struct d
 /* DEFERRED since the reply is none that may come at this point; d->over is set. */
 void dialog_astray(struct dialog *d, const char *during, struct dialog_verdict *v);
 
+#ifdef SEALPOST_TEST
+/* testreply.c: a line of the answer to EHLO; then what it says is done. */
+void dialog_test_learn(const char *line);
+void dialog_test_act(struct dialog *d);
+#endif
+
 /* login.c: AUTH. DEFERRED on any refusal: that is for the operator to mend. */
 enum sp_err dialog_login(struct dialog *d, struct dialog_verdict *v);
 

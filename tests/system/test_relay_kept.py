@@ -1,5 +1,6 @@
 """P4, P6, P7 and P9 for mail that is sent: nothing is lost and hardly anything sent twice when processes are
 killed; once it is out, no key and no word of it is left."""
+import json
 import os
 import random
 import shutil
@@ -98,33 +99,50 @@ def test_P9_kill(world, victim):
         tree.remove()
 
 
+def slot_keys(tree):
+    """The keys in the slots file (storage/slots.h)."""
+    path, = tree.state.rglob("slots")
+    data = path.read_bytes()[4096:]
+    return [k for k in (data[i:i + 32] for i in range(0, len(data), 32)) if any(k)]
+
+
 def secrets_of(mail):
     return {f"secret {i}": s for i, s in enumerate(mail.secrets())}
 
 
 def test_P4_P7_sent_and_gone(world):
     """While it waits only the keeper can open it; once it is sent, no process and no file has a key or a
-    word of it left."""
+    word of it left. The slot's key, under which the store kept the relay key, is gone as well."""
+    server, domain = world.trick(lambda session, stage, line: b"450 4.2.1 not yet\r\n"
+                                 if stage == "rcpt" and server.shut else None)
+    server.shut = True
     tree = make_tree("root", world, test_build=True).start()
     try:
         alice = Person(tree, "alice")
-        to = f"gone-{os.urandom(4).hex()}@outside.test"
+        to = f"gone-{os.urandom(4).hex()}@{domain}"
         text = marked_letter(alice, to, 600000, 77)
+        assert not slot_keys(tree)
         mail = alice.send(text, [to])
+        assert alice.tried(mail)["state"] == "deferred"
+        slot_key, = slot_keys(tree)
+        server.shut = False
+        tree.ctl("queue", "retry", "all")
         assert alice.settled(mail)["state"] == "sent"
-        check_arrived(world, wait_for(lambda: world.postfix.for_recipient(to))[0][2], text)
+        check_arrived(world, server.mails[0][2], text)
         wait_for(lambda: tree.events("secret.erased"))
         erased = tree.events("secret.erased")[-1]
         received = tree.events("secret.received")[-1]
         assert erased["residency_ms"] >= 0 and received["seq"] < erased["seq"]
+        needles = secrets_of(mail) | {"the slot's key": slot_key}
+        assert not slot_keys(tree)
         for pid in tree.all_pids():
             assert not scan.in_memory(pid), tree.proc_status(pid)["Name"]
-            assert not scan.needles_in_memory(pid, secrets_of(mail)), tree.proc_status(pid)["Name"]
+            assert not scan.needles_in_memory(pid, needles), tree.proc_status(pid)["Name"]
         assert scan.in_locked_memory(tree.dir / "control.sock") == 0
-        for secret in mail.secrets():
+        for secret in needles.values():
             assert scan.in_locked_memory(tree.dir / "control.sock", secret) == 0
         assert not scan.in_files(tree.state, tree.log.parent)
-        assert not scan.needles_in_files(secrets_of(mail), tree.state, tree.log.parent)
+        assert not scan.needles_in_files(needles, tree.state, tree.log.parent)
     finally:
         tree.stop()
         tree.remove()
@@ -182,6 +200,43 @@ def test_P4_an_old_database_opens_nothing(world, end):
 
         wait_for(given_up)
         assert len(server.mails) == count
+    finally:
+        tree.stop()
+        tree.remove()
+
+
+def test_P7_revoked_while_it_waits(world):
+    """`sealpost revoke` takes back relay mail that is still queued: it is never sent, whatever the server says
+    later, and its key is erased at once. What another recipient's server has taken stays sent."""
+    server, domain = world.trick(lambda session, stage, line: b"450 4.2.1 not yet\r\n"
+                                 if stage == "rcpt" and server.shut else None)
+    server.shut = True
+    tree = make_tree("root", world).start()
+    try:
+        alice = tree.user("alice")
+        there = f"revoked-{os.urandom(4).hex()}@outside.test"
+        ident = alice.run("send", f"x@{domain}", f"y@{domain}", there,
+                          input=letter(alice.address, ["x"])).stdout.decode().split()[0]
+
+        def states(*want):
+            rows = json.loads(alice.run("status", ident, "--json").stdout)["recipients"]
+            return {r["address"]: r["state"] for r in rows} == dict(zip((f"x@{domain}", f"y@{domain}", there), want))
+
+        wait_for(lambda: states("deferred", "deferred", "sent"))
+        assert not tree.events("secret.erased")
+        assert b"1 recipient" in alice.run("revoke", ident, f"x@{domain}").stdout
+        assert states("revoked", "deferred", "sent")
+        assert b"1 recipient" in alice.run("revoke", ident).stdout
+        assert states("revoked", "revoked", "sent")
+        wait_for(lambda: tree.events("secret.erased"))
+        assert tree.events("secret.erased")[-1]["why"] == "revoked"
+        assert alice.run("revoke", ident, check=False).returncode == 1
+        server.shut = False
+        tree.ctl("queue", "retry", "all", check=False)
+        other = alice.run("send", f"z@{domain}", input=letter(alice.address, ["z"])).stdout.decode().split()[0]
+        wait_for(lambda: server.mails)
+        assert [m[1] for m in server.mails] == [[f"z@{domain}"]] and other != ident
+        assert len(world.postfix.for_recipient(there)) == 1
     finally:
         tree.stop()
         tree.remove()
