@@ -64,6 +64,20 @@ static void fuzz_range(const char *text, uint64_t total)
     assert(r.kind == RANGE_NONE || count > 0);
 }
 
+/* "NAME:VALUE". What is plain holds nothing that could end a line or a name. */
+static void fuzz_field(char *text)
+{
+    char *colon = strchr(text, ':');
+    if (colon == NULL)
+        return;
+    *colon = '\0';
+    if (!field_is_plain(text, colon + 1))
+        return;
+    assert(strlen(text) > 0 && strpbrk(text, " \t\r\n:") == NULL);
+    if (strcasecmp(text, "Content-Length") == 0)
+        assert(strtoll(colon + 1, NULL, 10) >= 0);
+}
+
 static void fuzz_auth(const char *text, const char *scheme)
 {
     uint8_t token[PARSE_TOKEN], zero[PARSE_TOKEN] = {0};
@@ -106,6 +120,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         break;
     case 'G':
         fuzz_auth(text, AUTH_GATE);
+        break;
+    case 'F':
+        fuzz_field(text);
         break;
     case 'E':
         fuzz_error(text);

@@ -4,6 +4,7 @@
 #include "daemon/web/web.h"
 
 #include <event2/buffer.h>
+#include <event2/http_struct.h>
 #include <event2/keyvalq_struct.h>
 #include <sodium.h>
 #include <stdlib.h>
@@ -120,25 +121,31 @@ void exchange_fail(struct exchange *x, enum sp_err err)
 
 /* --- the beginning --- */
 
-static size_t count_header(const struct evkeyvalq *headers, const char *name)
+static bool is_named(const struct evkeyval *h, const char *name)
 {
-    size_t n = 0;
-    const struct evkeyval *h;
-    TAILQ_FOREACH(h, headers, next)
-    {
-        n += strcasecmp(h->key, name) == 0;
-    }
-    return n;
+    return strcasecmp(h->key, name) == 0;
 }
 
-/* Framing that two readers could understand in two ways (RFC 9112 6.1, 6.3, request smuggling). */
-static bool framing_is_plain(struct evhttp_request *req)
+/* Framing that two readers could understand in two ways is refused (RFC 9112 6.1, 6.3, 11.2:
+ * request smuggling). So is a transfer coding as such (SP_ERR_STATE): nobody needs one here,
+ * libevent takes any but "chunked" for no body at all, and reads chunk sizes as strtoll() does. */
+static enum sp_err check_framing(const struct evhttp_request *req)
 {
-    const struct evkeyvalq *headers = evhttp_request_get_input_headers(req);
-    size_t lengths = count_header(headers, "Content-Length");
-    size_t codings = count_header(headers, "Transfer-Encoding");
-    return lengths + codings <= 1 && count_header(headers, "Host") <= 1 &&
-           count_header(headers, "Authorization") <= 1;
+    const struct evkeyval *h;
+    size_t lengths = 0, codings = 0, hosts = 0, authorizations = 0;
+    TAILQ_FOREACH(h, req->input_headers, next)
+    {
+        if (!field_is_plain(h->key, h->value))
+            return SP_ERR_FORMAT;
+        lengths += is_named(h, "Content-Length");
+        codings += is_named(h, "Transfer-Encoding");
+        hosts += is_named(h, "Host");
+        authorizations += is_named(h, "Authorization");
+    }
+    bool has_host = hosts == 1 || (hosts == 0 && req->major == 1 && req->minor == 0);
+    if (lengths + codings > 1 || authorizations > 1 || !has_host)
+        return SP_ERR_FORMAT;
+    return codings == 0 ? SP_OK : SP_ERR_STATE;
 }
 
 static const char *method_name(unsigned method)
@@ -255,9 +262,9 @@ static enum sp_err classify(struct exchange *x, const char **path, size_t *path_
     unsigned method = evhttp_request_get_command(x->req);
     *path = evhttp_request_get_uri(x->req);
     *path_len = 0;
-    if (!framing_is_plain(x->req))
-        return SP_ERR_FORMAT;
-    enum sp_err err = target_split(*path, path_len, &query);
+    enum sp_err err = check_framing(x->req);
+    if (err == SP_OK)
+        err = target_split(*path, path_len, &query);
     if (err != SP_OK)
         return err;
     x->head = method == EVHTTP_REQ_HEAD;
@@ -267,6 +274,13 @@ static enum sp_err classify(struct exchange *x, const char **path, size_t *path_
     err = query_parse(query, x->route->query, &x->query);
     return err == SP_OK ? take_authorization(x) : err;
 }
+
+/* What is said to what could not be read. */
+static const struct outcome unreadable[] = {
+    {SP_ERR_LIMIT, 414, "target too long"},
+    {SP_ERR_STATE, 411, "a body needs its Content-Length, and no transfer coding"},
+    {0, 0, NULL},
+};
 
 void exchange_begin(struct evhttp_request *req, void *arg)
 {
@@ -294,9 +308,7 @@ void exchange_begin(struct evhttp_request *req, void *arg)
             SP_ERR_AUTH) /* what follows on the connection cannot be trusted to be a request */
             evhttp_add_header(evhttp_request_get_output_headers(req), "Connection", "close");
         exchange_end(x);
-        refuse(req,
-               err == SP_ERR_LIMIT ? &(struct outcome){err, 414, "target too long"}
-                                   : find_outcome(common, err),
-               AUTH_SESSION);
+        const struct outcome *o = find_outcome(unreadable, err);
+        refuse(req, o != NULL ? o : find_outcome(common, err), AUTH_SESSION);
     }
 }

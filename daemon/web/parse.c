@@ -245,6 +245,23 @@ enum sp_err query_parse(const char *text, unsigned allowed, struct query *out)
     }
 }
 
+#define DIGITS  "0123456789"
+#define LETTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+
+static bool consists_of(const char *text, const char *allowed)
+{
+    return text[0] != '\0' && text[strspn(text, allowed)] == '\0';
+}
+
+bool field_is_plain(const char *name, const char *value)
+{
+    if (!consists_of(name, DIGITS LETTERS "!#$%&'*+-.^_`|~"))
+        return false;
+    if (strcasecmp(name, "Content-Length") == 0)
+        return consists_of(value, DIGITS) && strlen(value) <= 18;
+    return strcasecmp(name, "Host") != 0 || consists_of(value, DIGITS LETTERS "-._~:[]");
+}
+
 struct range range_parse(const char *header)
 {
     struct range none = {.kind = RANGE_NONE}, r = none;

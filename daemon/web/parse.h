@@ -30,6 +30,11 @@ struct path_args {
  * fragment, a byte outside printable ASCII. */
 enum sp_err target_split(const char *target, size_t *path_len, const char **query);
 
+/* True if a header field can be read in one way alone: its name is a token (RFC 9110 5.6.2:
+ * "Content-Length :" is somebody else's Content-Length), a Content-Length holds digits and nothing
+ * else, a Host names a host and perhaps a port (RFC 9112 3.2). */
+bool field_is_plain(const char *name, const char *value);
+
 /* True if the path has the pattern's form: literal segments, and {id} 32 hex digits (either case),
  * {piece} 0..65535 in decimal without leading zeros, {address} percent-encoded UTF-8, {link} an id
  * in 22 digits of base64url, {exposed} the same with "%23" or "%2523" and anything behind, {other}

@@ -197,7 +197,7 @@ static void test_public(void **state)
     assert_int_equal(ask("POST /v1/session" REST
                          "Transfer-Encoding: chunked\r\n\r\n80\r\n%s\r\n0\r\n\r\n",
                          login),
-                     403);
+                     411);
     assert_int_equal(ask("POST /v1/enroll" REST "Content-Length: 2\r\n\r\nxx"), 400);
 }
 
@@ -272,8 +272,10 @@ static void test_piece(void **state)
 static void test_pipeline(void **state)
 {
     (void)state;
-    assert_int_equal(ask("GET " MISSING " HTTP/1.1\r\n" AUTH "\r\nGET /healthz" REST "\r\n"), 404);
+    assert_int_equal(
+        ask("GET " MISSING " HTTP/1.1\r\nHost: x\r\n" AUTH "\r\nGET /healthz" REST "\r\n"), 404);
     assert_true(has("HTTP/1.1 200 OK"));
+    assert_int_equal(ask("GET " MISSING " HTTP/1.1\r\n\r\n"), 400); /* no Host: RFC 9112 3.2 */
 }
 
 static void test_vanish(void **state)

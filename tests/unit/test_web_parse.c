@@ -314,14 +314,53 @@ static void test_error(void **state)
     assert_int_equal(error_json("\xff", out, sizeof(out), &len), SP_ERR_FORMAT);
 }
 
+static void test_field(void **state)
+{
+    static const char *const good[][2] = {
+        {"Content-Length", "0"},      {"content-length", "999999999999999999"},
+        {"Host", "mail.example.org"}, {"host", "[2001:db8::1]:443"},
+        {"X-a_b.c~!", "\xff, any:"},  {"Accept", ""}};
+    static const char *const bad[][2] = {{"Content-Length ", "0"},
+                                         {"Content-Length\t", "0"},
+                                         {" Content-Length", "0"},
+                                         {"Content-Length", ""},
+                                         {"Content-Length", "+5"},
+                                         {"Content-Length", " 5"},
+                                         {"Content-Length", "-0"},
+                                         {"Content-Length", "0x5"},
+                                         {"Content-Length", "5, 5"},
+                                         {"CONTENT-LENGTH", "5\t"},
+                                         {"Host", ""},
+                                         {"Host", "a b"},
+                                         {"Host", "a/b"},
+                                         {"Host", "a@b"},
+                                         {"Host", "a\x80"},
+                                         {"", "x"},
+                                         {"A\x80", "x"},
+                                         {"A(b)", "x"},
+                                         {"A\"b", "x"},
+                                         {"Content-Length", "1000000000000000000"}};
+    (void)state;
+    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
+        assert_true(field_is_plain(good[i][0], good[i][1]));
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
+        assert_false(field_is_plain(bad[i][0], bad[i][1]));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_target),     cmocka_unit_test(test_path),
-        cmocka_unit_test(test_address),    cmocka_unit_test(test_link),
-        cmocka_unit_test(test_link_parts), cmocka_unit_test(test_asset),
-        cmocka_unit_test(test_query),      cmocka_unit_test(test_query_of_a_link),
-        cmocka_unit_test(test_range),      cmocka_unit_test(test_auth),
+        cmocka_unit_test(test_field),
+        cmocka_unit_test(test_target),
+        cmocka_unit_test(test_path),
+        cmocka_unit_test(test_address),
+        cmocka_unit_test(test_link),
+        cmocka_unit_test(test_link_parts),
+        cmocka_unit_test(test_asset),
+        cmocka_unit_test(test_query),
+        cmocka_unit_test(test_query_of_a_link),
+        cmocka_unit_test(test_range),
+        cmocka_unit_test(test_auth),
         cmocka_unit_test(test_error),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
