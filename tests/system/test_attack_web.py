@@ -5,10 +5,12 @@ import copy
 import os
 import struct
 import time
+import time
 
 import pytest
-from device import puk_email_key, raw_public, request
+from device import b16, puk_email_key, raw_public, request
 from lonerole import receive, send
+from outside import wait_for
 from relayed import Person, letter, make_tree
 from sender import Link, Mail
 from stolen import Stolen
@@ -18,6 +20,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="root takes the descri
 OK, AUTH = 0, 3
 SW_LIST, SW_MESSAGE, SW_PIECE, SW_KEEPER_KEY, SW_UPLOAD, SW_UPLOAD_PUT, SW_UPLOAD_DROP, SW_SEND, SW_SENT, SW_STATUS = (
     0x605, 0x606, 0x607, 0x60a, 0x60c, 0x60e, 0x60f, 0x610, 0x611, 0x612)
+SW_LINK_PIECE = 0x616
 FORM = 0xffff
 
 
@@ -158,6 +161,25 @@ def test_it_opens_nothing(tree):
             assert web.ask(kind, os.urandom(32) + mail.id + rest)[0] != OK
 
 
+def test_P12_it_reads_no_link_behind_the_logs_back(tree):
+    """It asks for a link's bytes as if that went on with a request of before: the log has it, unless it does."""
+    alice = Person(tree, "alice3")
+    link = Link("eve@dead.test", int(time.time()) + 3600)
+    mail = alice.send(letter(alice.address, [link.address], body=os.urandom(100_000).hex().encode() + b"\r\n"),
+                      links=[link])
+    piece = mail.pieces[0]
+
+    def seen():
+        return [(e["what"], e["got"]) for e in tree.events("link.opened") if e["client"] == "203.0.113.9"]
+    with Web(tree) as web:
+        for n, (offset, events) in enumerate([(1000, 1), (66536, 1), (66536, 2), (1000, 3), (0, 4)]):
+            answer = web.ask(SW_LINK_PIECE, link.id + link.gate + b16(b"203.0.113.9")
+                             + struct.pack(">HQIB", 0, offset, 65536, 0))
+            assert answer[0] == OK and answer[13:] == piece[offset:offset + 65536], n
+            wait_for(lambda: len(seen()) >= events)
+            assert seen() == [("piece 0", "ok")] * events
+
+
 @pytest.mark.parametrize("other,kinds", [
     ("store", [0x0500, 0x0501, 0x0503, 0x0900, 0x0901, 0x0a00, 0x0a80, 0x0b00, 0x0c00, 0x0c05, 0x0980]),
     ("keeper", [0x0900, 0x0901, 0x0904, 0x0906, 0x0b00, 0x0d00, 0x0d01, 0x0d02, 0x0d03]),
@@ -172,7 +194,7 @@ def test_it_speaks_for_nobody_else(tree, other, kinds):
         web.sock.setblocking(True)
         send(web.sock, kind, bytes(64), 5)
         try:
-            got = receive(web.sock, 10)
+            got = receive(web.sock)
         except ConnectionResetError:
             got = None
         assert got is None or got[1] != 5

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import struct
 import time
 
 import pytest
@@ -14,7 +15,7 @@ from opener import (Reader, digest, hmac256, open_cake, read_box, read_envelope,
 from outside import wait_for
 from relayed import make_tree
 from conftest import MODES
-from sealpost import Tree
+from sealpost import ROLES, Tree
 from test_client import octets, refused, with_attachment
 from test_client_send import printed
 from test_send import everyone
@@ -354,14 +355,38 @@ def test_P8_nothing_brings_a_link_back(fresh, how):
     assert scan.needles_in_files({"box": sealed[:32], "its end": sealed[-32:]}, *everywhere) == set()
 
 
-def test_P8_a_clock_that_goes_back_brings_nothing_back(fresh):
-    t = fresh(settings=dict(SILENT)).start()
+def set_clock(tree, seconds):
+    """What the store takes for the time of day, from the real one; until it is started again."""
+    text = b"clock %d" % seconds
+    body = struct.pack(">BH", ROLES.index("store"), len(text)) + text
+    rows = scan.table(scan.ask(tree.dir / "control.sock", scan.CC_PROBE, body))
+    assert [value for _, name, value in rows if name == "result"] == ["0"]
+
+
+def test_P8_the_clock_forward_and_back(fresh):
+    """Forward: what is over is gone at once. Back: it stays so, what has time left goes on, and no link can be made
+    whose end has been seen already. A new start has the real time, and what was noted of the other."""
+    t = fresh(test_build=True, settings=dict(SILENT)).start()
     alice, = everyone(t, 1)
-    eve, = outside()
-    mail = Mail(alice, "--expires", "3s", eve)
-    until(mail.row(eve)["expires_ms"])
-    wait_for(lambda: mail.row(eve)["state"] == "expired")
+    eve, dan = outside(2)
+    soon, later = Mail(alice, "--expires", "1h", eve), Mail(alice, "--expires", "3h", dan)
+    set_clock(t, -7200)
+    soon.open(eve)
+    set_clock(t, 7200)
+    soon.gone(eve)
+    wait_for(lambda: soon.row(eve)["state"] == "expired")
+    for seconds in (7200, 0, -7200):
+        set_clock(t, seconds)
+        soon.gone(eve)
+        later.open(dan)
+    refused(alice.run("send", "--link", "--expires", "1h", eve, input=BODY, check=False), "")
     t.stop()
     t.start()
-    mail.gone(eve)
-    assert mail.row(eve)["state"] == "expired"
+    soon.gone(eve)
+    assert soon.row(eve)["state"] == "expired"
+    later.open(dan)
+    set_clock(t, 14400)
+    later.gone(dan)
+    wait_for(lambda: later.row(dan)["state"] == "expired")
+    set_clock(t, 0)
+    later.gone(dan)
