@@ -1,8 +1,10 @@
-/* When the store hands leases out: not in the middle of a flush, and one by one when it is full. */
+/* When the store hands leases out: not in the middle of a flush, and one by one when it is full.
+ * And results for which there is no room. */
 #include "storage/edges.h"
 #include "tests/unit/store_sender.h"
 
 #include <event2/event.h>
+#include <lmdb.h>
 
 #define MAP (32u << 20) /* as the tree's */
 
@@ -73,9 +75,12 @@ static void test_no_flush_in_a_flush(void **state)
 
 /* --- a full store --- */
 
-/* What leaves no room for anything but the reserve. */
-static void fill(struct store *s, const struct client *c)
+#define FILLED 1000u
+
+/* What leaves no room for anything but the reserve: mail of this user. */
+static size_t fill(struct store *s, const struct client *c, uint8_t ids[FILLED][ID_SIZE])
 {
+    size_t n = 0;
     static const uint8_t bytes[60000];
     while (store_has_room(s)) {
         struct store_upload *u;
@@ -86,7 +91,9 @@ static void fill(struct store *s, const struct client *c)
                                   .envelope_len = 8,
                                   .box = &box,
                                   .boxes = 1};
+        assert_true(n < FILLED);
         randombytes_buf(m.message_id, ID_SIZE);
+        memcpy(ids[n], m.message_id, ID_SIZE);
         memcpy(box.user_id, c->user_id, ID_SIZE);
         assert_int_equal(store_upload_begin(s, &u), SP_OK);
         if (store_upload_append(u, 0, bytes, sizeof(bytes)) != SP_OK) {
@@ -96,8 +103,12 @@ static void fill(struct store *s, const struct client *c)
         }
         assert_int_equal(store_upload_deliver(u, &m), SP_OK);
         assert_int_equal(store_commit(s), SP_OK);
+        n++;
     }
+    return n;
 }
+
+static uint8_t filled[FILLED][ID_SIZE];
 
 /* What is sent makes room, so that a full store goes on sending; but one by one, so that no row of
  * results eats up the reserve. Each result is taken. */
@@ -113,7 +124,7 @@ static void test_full(void **state)
     send_outside(t, &l, 1, 6);
     end(t, SIGKILL);
     assert_int_equal(store_open(t->dir, MAP, &s), SP_OK);
-    fill(s, &ann);
+    fill(s, &ann, filled);
     store_close(s);
     start(t);
     ready(t, 1);
@@ -134,10 +145,84 @@ static void test_full(void **state)
     assert_string_equal(text, "1111111");
 }
 
+/* A map with hardly a free page, the reserve eaten up: while somebody reads an old snapshot, no
+ * page comes back, and deleting takes some. */
+static void eat_reserve(struct tree *t, const struct client *c, size_t n)
+{
+    struct wire_in in;
+    enum sp_err err = SP_OK;
+    for (size_t i = 0; err == SP_OK && i < n; i++) {
+        err = ask_about(t, c, SW_DELETE, filled[i], &in);
+        if (err == SP_OK)
+            expect_event(t, AUDIT_DELETED);
+    }
+    assert_int_equal(err, SP_ERR_NO_SPACE);
+}
+
+/* Of one recipient of a lease. */
+static enum sp_err say_of(const struct lent *d, size_t i)
+{
+    struct lent one = *d;
+    one.n = 1;
+    one.index[0] = d->index[i];
+    return result(&one, DELIVERY_SENT, 250);
+}
+
+/* A result that could not be written is none: neither the lease nor the job have it. Said again
+ * when there is room, it is taken, and the mail is not sent twice. */
+static void test_result_without_room(void **state)
+{
+    struct tree *t = *state;
+    struct client ann;
+    struct store *s;
+    struct lent d;
+    MDB_env *env;
+    MDB_txn *reader;
+    char text[32];
+    new_client(t, &ann, ADDRESS);
+    ready(t, 0);
+    struct letter l = {.mark = 1,
+                       .from = &ann,
+                       .outside = {"a@one.example", "b@one.example", "c@one.example",
+                                   "d@one.example", "e@one.example", "f@one.example"}};
+    send_outside(t, &l, 1, 1);
+    end(t, SIGKILL);
+    assert_int_equal(store_open(t->dir, MAP, &s), SP_OK);
+    size_t n = fill(s, &ann, filled);
+    store_close(s);
+    start(t);
+    ready(t, 1);
+    assert_int_equal(login(t, &ann, URL, NULL), SP_OK);
+    want(t, 1);
+    deliver(t, &d);
+    assert_int_equal(mdb_env_create(&env), 0);
+    assert_int_equal(mdb_env_open(env, t->dir, MDB_RDONLY | MDB_NOTLS, 0600), 0);
+    assert_int_equal(mdb_txn_begin(env, NULL, MDB_RDONLY, &reader), 0);
+    eat_reserve(t, &ann, n);
+    size_t told = 0; /* what little is left takes the first ones */
+    while (told < d.n && say_of(&d, told) == SP_OK) {
+        expect_event(t, AUDIT_RELAY_SENT);
+        told++;
+    }
+    assert_in_range(told, 0, d.n - 1u);
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(say_of(&d, told), SP_ERR_NO_SPACE);
+    mdb_txn_abort(reader);
+    mdb_env_close(env);
+    for (; told < d.n; told++) {
+        assert_int_equal(say_of(&d, told), SP_OK);
+        expect_event(t, AUDIT_RELAY_SENT);
+    }
+    finish(t, &d, 0);
+    assert_int_equal(states(t, &l, text), SP_OK);
+    assert_string_equal(text, "1111111");
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 int main(void)
 {
-    const struct CMUnitTest tests[] = {T(test_no_flush_in_a_flush), T(test_full)};
+    const struct CMUnitTest tests[] = {T(test_no_flush_in_a_flush), T(test_full),
+                                       T(test_result_without_room)};
     if (sodium_init() < 0)
         return 1;
     signal(SIGPIPE, SIG_IGN);
