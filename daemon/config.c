@@ -352,6 +352,7 @@ enum sp_err config_read(const char *path, bool user_mode, FILE *errors, struct c
     check_whole(&r, user_mode);
     if (err == SP_OK && r.bad)
         err = SP_ERR_CONFIG;
+    memcpy(r.config->named, r.set, sizeof(r.set));
 done:
     if (err == SP_OK)
         *out = r.config;

@@ -13,6 +13,7 @@
 
 #define CONFIG_MAX_LIST 16
 #define CONFIG_MAX_TEXT 1024
+#define CONFIG_MAX_KEYS 100
 
 struct config_list {
     size_t count;
@@ -76,12 +77,16 @@ struct config {
     uint64_t checkpoint_events, checkpoint_seconds;
     uint64_t rotate_size;          /* bytes; 0: the operator rotates */
     enum config_agent audit_agent; /* of who asks for a link's page */
+
+    bool named[CONFIG_MAX_KEYS]; /* in the file: by their place in config_keys; not in slices */
 };
 
 /* Reads a file. Every finding ("FILE:LINE: what; what to do") goes to errors, one a line, and makes
  * the result SP_ERR_CONFIG; all of them are reported, not the first alone. user_mode relaxes what
  * user mode can make itself (TLS files). The caller frees with config_free. */
 enum sp_err config_read(const char *path, bool user_mode, FILE *errors, struct config **out);
+/* Says on out which settings the file gives that have no effect, and why; how many. */
+size_t config_unused(const struct config *config, bool user_mode, const char *path, FILE *out);
 /* A numeric "HOST:PORT", IPv6 in brackets; the caller frees with freeaddrinfo. NULL: it is none. */
 struct addrinfo *config_address(const char *text);
 /* The port of a "HOST:PORT" whose host may be a name; 0: there is none. */

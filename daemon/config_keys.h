@@ -19,7 +19,6 @@ struct key {
     uint64_t min, max;  /* numbers */
 };
 
-#define CONFIG_MAX_KEYS 100
 extern const struct key config_keys[];
 extern const size_t config_key_count;
 

@@ -17,7 +17,8 @@ static const char usage_text[] =
     "\n"
     "The Sealpost mail appliance. Runs in the foreground.\n"
     "  --config FILE    the configuration (default /etc/sealpost/sealpost.conf)\n"
-    "  --check-config   say what is wrong with it, with file and line, and exit (1: something is)\n"
+    "  --check-config   say what is wrong with it, with file and line, and what in it has no\n"
+    "                   effect; exit (1: something is wrong)\n"
     "  --user-mode      run without root: one uid, user namespaces; every other layer stays on\n"
     "  --print-sandbox  the table of roles and layers, as Markdown\n"
     "  --version, --help\n"
@@ -131,6 +132,7 @@ static int check_config(const char *path, bool user_mode)
     if (config_read(path, user_mode, stderr, &config) != SP_OK)
         return 1;
     int status = check_files(config) == SP_OK ? 0 : 1;
+    config_unused(config, user_mode, path, stdout);
     config_free(config);
     if (status == 0)
         printf("%s: no errors\n", path);

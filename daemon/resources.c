@@ -11,6 +11,7 @@
 #include <limits.h>
 #include <netdb.h>
 #include <pwd.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,8 @@
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
+
+#define CONFIG_MAX_FILE (1u << 20)
 
 #define BACKLOG     512
 #define BIND_TRIES  30 /* 100 ms apart */
@@ -381,6 +384,25 @@ static enum sp_err check_trust_anchor(const struct config *c)
         return c->trust_anchor != NULL ? fail(c->trust_anchor) : SP_OK;
     close(fd);
     return SP_OK;
+}
+
+/* For the audit log: so that a setting which was changed for a while shows. */
+enum sp_err resources_config_digest(struct supervisor *s)
+{
+    uint8_t hash[HASH_SIZE], *bytes = malloc(CONFIG_MAX_FILE);
+    FILE *f = bytes != NULL ? fopen(s->config_path, "re") : NULL;
+    enum sp_err err = f != NULL ? SP_OK : SP_ERR_SYSTEM;
+    size_t len = f != NULL ? fread(bytes, 1, CONFIG_MAX_FILE, f) : 0;
+    if (err == SP_OK && (ferror(f) || len == CONFIG_MAX_FILE))
+        err = ferror(f) ? SP_ERR_SYSTEM : SP_ERR_LIMIT;
+    if (err == SP_OK)
+        err = keys_sha256(bytes, len, hash);
+    if (err == SP_OK)
+        sodium_bin2hex(s->config_sha256, sizeof(s->config_sha256), hash, sizeof(hash));
+    if (f != NULL)
+        fclose(f);
+    free(bytes);
+    return err;
 }
 
 enum sp_err resources_open(struct supervisor *s)

@@ -434,6 +434,7 @@ static const struct {
     const char *step;
     enum sp_err (*run)(struct supervisor *s);
 } boot[] = {
+    {"read the configuration again", resources_config_digest},
     {"open sockets and files", resources_open},
     {"watch signals", watch_signals},
     {"answer operators", operators_start},
@@ -482,6 +483,7 @@ int supervisor_main(const char *config_path, struct config *config, bool user_mo
     }
     audit_report(AUDIT_START, SEALPOST_VERSION, config->hostname, lockmem_name(s->lock_kind),
                  s->slots, page_sha256, page_files_sha256);
+    audit_report(AUDIT_CONFIG, config_path, s->config_sha256);
     while (s->stage < N_STAGES && s->status == 0)
         if (event_base_loop(s->base, EVLOOP_ONCE) != 0)
             break;

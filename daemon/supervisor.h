@@ -9,6 +9,7 @@
 #include "daemon/config.h"
 #include "daemon/ipc.h"
 #include "daemon/role.h"
+#include "envelope/keys.h"
 #include "sandbox/lockmem.h"
 
 #include <stdbool.h>
@@ -38,6 +39,7 @@ struct supervisor {
     const struct config *config;
     enum lockmem_kind lock_kind;
     const char *config_path;
+    char config_sha256[2 * HASH_SIZE + 1]; /* in hex, of the file */
     bool user_mode;
     uid_t uid[ROLE_COUNT];
     struct resources res;
@@ -62,6 +64,7 @@ struct supervisor {
 };
 
 /* resources.c: everything is opened or nothing; what fails is said on stderr. */
+enum sp_err resources_config_digest(struct supervisor *s);
 enum sp_err resources_open(struct supervisor *s);
 enum sp_err resources_load_tls(struct supervisor *s);
 void resources_forget_key(struct supervisor *s);

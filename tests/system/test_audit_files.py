@@ -1,6 +1,7 @@
 """The audit log over several files: rotation keeps the chain, whenever it is cut off, and `audit verify`
 reads all of them."""
 
+import hashlib
 import json
 import os
 import signal
@@ -104,3 +105,17 @@ def test_P11_rotation_cut_off(tree, point):
     assert len(files(tree)) == (2 if point in ("begun", "renamed") else 1)
     chain(tree)
     tree.ctl("audit", "verify")
+
+
+def test_the_configuration_is_named_by_its_hash(fresh):
+    tree = fresh().start()
+    for _ in range(2):
+        names = [e["event"] for e in tree.events()]
+        assert names[names.index("start"):][:2] == ["start", "config"]
+        event = tree.events("config")[-1]
+        assert event["file"] == str(tree.config)
+        assert event["sha256"] == hashlib.sha256(tree.config.read_bytes()).hexdigest()
+        tree.stop()
+        tree.config.write_text(tree.config.read_text() + "# a change\n")
+        tree.start()
+    assert len({e["sha256"] for e in tree.events("config")}) == 3

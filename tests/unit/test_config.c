@@ -160,6 +160,44 @@ static void takes_every_key(void **state)
     assert_int_equal(config->audit_agent, AGENT_NONE);
 }
 
+/* What config_unused() says of this text, into said; how many. */
+static size_t unused(const char *text, bool user_mode)
+{
+    size_t len;
+    assert_int_equal(read_text(text, user_mode), SP_OK);
+    free(said);
+    FILE *out = open_memstream(&said, &len);
+    size_t n = config_unused(config, user_mode, path, out);
+    fclose(out);
+    assert_int_equal(findings(), n);
+    return n;
+}
+
+static void names_what_has_no_effect(void **state)
+{
+    char text[4096];
+    (void)state;
+    assert_int_equal(unused(least, true), 0);
+    assert_int_equal(unused(whole, false), 2);
+    assert_true(found(0, "[relay] port is not used"));
+    assert_true(found(0, "[relay] private_addresses is not used"));
+    snprintf(text, sizeof(text),
+             "%s\n[relay]\nsmarthost = a:25\n[resolver]\nserver = 127.0.0.1:53\n", least);
+    assert_int_equal(unused(text, true), 1);
+    assert_true(found(0, "[relay] smarthost is not used: [relay] mode is not smarthost"));
+    snprintf(text, sizeof(text),
+             "%s\n[relay]\nmode = off\nretry_for = 2d\n[resolver]\nserver = 127.0.0.1:53\n"
+             "[appliance]\nuid_base = 70000\n",
+             least);
+    assert_int_equal(unused(text, true), 3);
+    assert_true(found(0, "[relay] retry_for is not used: [relay] mode is off"));
+    assert_true(found(0, "[resolver] server is not used"));
+    assert_true(found(0, "[appliance] uid_base is not used"));
+    size_t end = strlen(text);
+    snprintf(text + end, sizeof(text) - end, "[smtp]\ncheck_sender = yes\n");
+    assert_int_equal(unused(text, true), 2); /* the resolver is asked after all */
+}
+
 static void has_defaults(void **state)
 {
     (void)state;
@@ -505,6 +543,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(takes_every_key),
+        cmocka_unit_test(names_what_has_no_effect),
         cmocka_unit_test(has_defaults),
         cmocka_unit_test(demands),
         cmocka_unit_test(names_each_mistake),

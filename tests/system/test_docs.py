@@ -1,0 +1,83 @@
+"""What the documents say is there: tests, documents, events and settings are compared with the tree."""
+import re
+
+import pytest
+
+from sealpost import ROOT
+
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+SOURCES = [p for d in ("daemon", "storage", "sandbox") for p in (ROOT / d).rglob("*.c")]
+
+
+def named_tests():
+    """Names of test functions and files."""
+    names = set()
+    for path in [*(ROOT / "tests/system").glob("*.py"), *(ROOT / "tests/unit").glob("*.c")]:
+        names |= {path.name, path.stem}
+        names |= set(re.findall(r"^(?:def|static void|void) (test_\w+)\(", path.read_text(), re.M))
+    return names
+
+
+@pytest.mark.parametrize("path", [*DOCS, ROOT / "README.md"], ids=lambda p: p.name)
+def test_named_tests_exist(path):
+    there = named_tests()
+    for name in re.findall(r"\b(test_\w+(?:\*[\w.]*|\.py|\.c)?)", path.read_text()):
+        if "*" in name:
+            begin, end = name.split("*")
+            assert any(t.startswith(begin) and t.endswith(end) for t in there), name
+        else:
+            assert name in there, name
+
+
+@pytest.mark.parametrize("path", [*DOCS, ROOT / "README.md"], ids=lambda p: p.name)
+def test_named_files_exist(path):
+    text = path.read_text()
+    for link in re.findall(r"\]\(([\w./-]+)(?:#[\w-]+)?\)", text):
+        assert (path.parent / link).exists(), link
+    for name in re.findall(r"`((?:daemon|storage|sandbox|envelope|client|tests|fuzz|hardening|bench|page)/[\w./-]+)`",
+                           text):
+        assert (ROOT / name).exists() or list(ROOT.glob(name + ".*")) or list(ROOT.glob(name + "*")), name
+
+
+def test_readme_lists_every_document():
+    text = (ROOT / "README.md").read_text()
+    assert [p.name for p in DOCS if f"(docs/{p.name})" not in text] == []
+
+
+def events():
+    """{name: (constant, [fields])} of the table that the code is made from."""
+    table = (ROOT / "daemon/audit/events.h").read_text().replace("\\\n", "\n")
+    found = re.findall(r'E\((AUDIT_\w+),\s*"([^"]+)",.*?,\s*"([^"]*)"\)', table, re.S)
+    assert len(found) == table.count(" E(AUDIT_")
+    return {name: (constant, [f.split(":")[0] for f in fields.split()]) for constant, name, fields in found}
+
+
+def test_events_are_documented_and_reported():
+    rows = re.findall(r"^\| `([a-z.-]+)` \| (.*?) \|", (ROOT / "docs/audit.md").read_text(), re.M)
+    documented = {name: re.findall(r"`(\w+)`", fields) for name, fields in rows}
+    assert documented == {name: fields for name, (_, fields) in events().items()}
+    code = "\n".join(p.read_text() for p in SOURCES)
+    for name, (constant, _) in events().items():
+        its_own = f'\\"event\\":\\"{name}\\"'  # the audit role's
+        assert re.search(rf"\b{constant}\b", code) or its_own in code, name
+
+
+def settings():
+    """{(section, key): field} of the table that the file is read by."""
+    table = (ROOT / "daemon/config_keys.c").read_text()
+    found = re.findall(r'\{"(\w+)", "(\w+)", [A-Z]+, AT\((\w+)\)', table)
+    assert len(found) == table.count("AT(") - 1
+    return {(section, key): field for section, key, field in found}
+
+
+def test_settings_are_explained_and_used():
+    named, section = set(), None
+    for line in (ROOT / "hardening/sealpost.conf").read_text().splitlines():
+        if line.startswith("["):
+            section = line.strip("[]")
+        elif setting := re.match(r"#?([a-z_]+) = ", line):
+            named.add((section, setting[1]))
+    assert named == set(settings())
+    code = "\n".join(p.read_text() for p in SOURCES if p.name not in ("config.c", "config_keys.c"))
+    for key, field in settings().items():
+        assert re.search(rf"(->|\.){field}\b", code), key
