@@ -61,6 +61,14 @@ static bool get_asked(struct wire_in *in, bool gate, struct asked *a)
     return true;
 }
 
+/* A crash may have come between a user's removal and the end of all his links. */
+static bool has_sender(struct store_role *r, const struct store_link *link)
+{
+    struct store_user sender;
+    return store_user_by_no(r->store, link->user, &sender) == SP_OK &&
+           sender.state == USER_ENROLLED;
+}
+
 /* SP_ERR_NOT_FOUND: unknown, revoked or expired, alike. One whose time is over, but that is there,
  * ends soon: the clock was set forward, or the timer is about to come. */
 static enum sp_err find_live(struct store_role *r, const uint8_t id[ID_SIZE],
@@ -70,7 +78,7 @@ static enum sp_err find_live(struct store_role *r, const uint8_t id[ID_SIZE],
     if (err != SP_OK || link->ended != DELIVERY_QUEUED)
         return err == SP_OK ? SP_ERR_NOT_FOUND : err;
     if (link_now(r) < link->expires_ms)
-        return SP_OK;
+        return has_sender(r, link) ? SP_OK : SP_ERR_NOT_FOUND;
     links_schedule(r);
     return SP_ERR_NOT_FOUND;
 }

@@ -133,7 +133,7 @@ static void test_deleted(void **state)
     }
     erase_slots(t, &m[0], "deleted");
     assert_true(becomes(t, "links", 1));
-    assert_true(becomes(t, "bytes stored", PIECE_LEN + 8)); /* the other mail's */
+    assert_true(becomes(t, "stored_bytes", PIECE_LEN + 8)); /* the other mail's */
     link_id(2, 0, id);
     assert_int_equal(ask_page(t, id, NULL, 0), SP_OK);
     assert_int_equal(ask_about(t, &ann, SW_DELIVERY_STATUS, message, &in), SP_OK);

@@ -131,7 +131,7 @@ static void test_cuts_of_deleting(void **state)
         keeper_says(t, VT_ERASE_REPLY, f.id, NULL, 0);
     }
     assert_true(becomes(t, "links", 0));
-    assert_true(becomes(t, "bytes stored", 0));
+    assert_true(becomes(t, "stored_bytes", 0));
     again(t, &ann, 0, NULL, 0);
     is_gone(t, id);
 }
@@ -194,15 +194,37 @@ static void test_noted_time(void **state)
     is_gone(t, id);
 }
 
+/* The tree is killed when a user's removal is on disk, and the ends of his links are not. */
+static void test_sender_removed(void **state)
+{
+    struct tree *t = *state;
+    struct client ann, bob;
+    struct store *s;
+    uint8_t id[ID_SIZE];
+    char alias[STORE_MAX_ADDRESS];
+    const struct mail m = {.mark = 1, .links = 1, .expires_ms = in_hours(1)};
+    const uint32_t slots[] = {slot_of(&m, 0), slot_of(&m, 0) + 1};
+    new_client(t, &bob, "bob@example.org");
+    begin_with(t, &ann, &m, 1);
+    link_id(1, 0, id);
+    again(t, &bob, 0, slots, 2);
+    opens(t, id);
+    end(t, SIGKILL);
+    assert_int_equal(store_open(t->dir, 32u << 20, &s), SP_OK);
+    assert_int_equal(store_user_remove(s, ADDRESS, alias), SP_OK);
+    assert_int_equal(store_commit(s), SP_OK);
+    store_close(s);
+    start(t);
+    is_gone(t, id);
+}
+
 #define T(test) cmocka_unit_test_setup_teardown(test, set_up, tear_down)
 
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_cuts),
-        T(test_cuts_of_deleting),
-        T(test_clock),
-        T(test_noted_time),
+        T(test_cuts),       T(test_cuts_of_deleting), T(test_clock),
+        T(test_noted_time), T(test_sender_removed),
     };
     if (sodium_init() < 0)
         return 1;
