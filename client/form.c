@@ -103,7 +103,8 @@ static struct order order_for(const struct making *m, const char *address)
 static enum sp_err add_outsider(struct making *m, const char *address)
 {
     uint8_t signature[SIGN_SIZE] = {0};
-    const struct order o = order_for(m, address);
+    struct order o = order_for(m, address);
+    memcpy(o.report_pk, m->l->reader[0].puk_pk, KEY_SIZE);
     enum sp_err err = order_sign(m->keys->sign_sk, &o, signature);
     wire_put_str(&m->form, address);
     wire_put_bytes(&m->form, signature, sizeof signature);

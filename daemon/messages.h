@@ -238,10 +238,11 @@ enum {
                               give_up_ms (after it a delay is a failure), u32 attempt, b16
                               mail_from (as the orders have it), b16 destination (domain),
                               user_id[16], u32 generation, puk_pk[32] (the sender's, for a report),
-                              u64 expires_ms (links; else 0), b16 subject (links; kind 0: why, for
-                              people; else empty), digest[32] (of a link's box; kind 3 alone), u16
-                              n, n times: b16 address of the sender's own; u16 n, n times: u16
-                              index, b16 recipient address, b16 order (envelope/order.h) */
+                              report_pk[32] (the same, as the orders have it), u64 expires_ms
+                              (links; else 0), b16 subject (links; kind 0: why, for        people;
+                              else empty), digest[32] (of a link's box; kind 3 alone), u16        n,
+                              n times: b16 address of the sender's own; u16 n, n times: u16 index,
+                              b16 recipient address, b16 order (envelope/order.h) */
     SD_ENVELOPE_REPLY, /* status, u32 total, then bytes of (b32 envelope, b32 box) from offset */
     SD_PIECE_REPLY,    /* status, u64 total ciphertext bytes, b32 bytes */
     SD_REPORT_BYTES_REPLY, /* status */

@@ -12,7 +12,7 @@
 #define LINK_CONTEXT  "sealpost/1 link order"
 
 #define FORM_TEXT (2u + sizeof(FORM_CONTEXT) - 1u + ID_SIZE + HASH_SIZE)
-#define TEXT_MAX  (64u + ID_SIZE + HASH_SIZE + 8u + 3u * (2u + ORDER_TEXT))
+#define TEXT_MAX  (64u + ID_SIZE + HASH_SIZE + KEY_SIZE + 3u * (2u + ORDER_TEXT))
 
 static enum sp_err form_text(const uint8_t upload_id[ID_SIZE], const uint8_t *form, size_t len,
                              uint8_t out[FORM_TEXT])
@@ -66,6 +66,8 @@ static enum sp_err order_text(const struct order *o, bool link, uint8_t out[TEXT
     wire_put_bytes(&w, o->digest, HASH_SIZE);
     if (link)
         wire_put_u64(&w, o->expiry);
+    else
+        wire_put_bytes(&w, o->report_pk, KEY_SIZE);
     put_text(&w, &o->mail_from);
     put_text(&w, &o->address);
     if (link)

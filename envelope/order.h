@@ -30,6 +30,8 @@ struct order_text {
 struct order {
     uint8_t digest[HASH_SIZE];
     struct order_text mail_from, address;
+    uint8_t report_pk[KEY_SIZE]; /* the sender's PUK, as in their own box: for which alone a report
+                                    may quote the mail. Relay mail's alone */
     /* A link's alone: */
     uint8_t link_id[ID_SIZE];
     uint64_t expiry; /* Unix seconds */
@@ -37,7 +39,7 @@ struct order {
 };
 
 /* Through the relay: Ed25519 by the sender's device over
- *     b16("sealpost/1 relay order") || digest || b16(mail_from) || b16(address)
+ *     b16("sealpost/1 relay order") || digest || report_pk || b16(mail_from) || b16(address)
  * SP_ERR_LIMIT: a text is too long. */
 enum sp_err order_sign(const uint8_t sign_sk[64], const struct order *o,
                        uint8_t signature[SIGN_SIZE]);

@@ -90,6 +90,7 @@ static enum sp_err put_job(struct store_role *r, const struct lease *l, struct w
     wire_put_bytes(out, user.user_id, ID_SIZE);
     wire_put_u32(out, user.generation);
     wire_put_bytes(out, user.puk_pk, KEY_SIZE);
+    wire_put_bytes(out, job->report_pk, KEY_SIZE);
     wire_put_u64(out, link.expires_ms);
     if (secret.kind == BOX_PASSWORD) {
         wire_put_b16(out, link.subject.bytes, link.subject.len);

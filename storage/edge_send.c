@@ -34,6 +34,7 @@ struct parcel {
     char address[STORE_MAX_BOXES][STORE_MAX_ADDRESS];
     const char *user_address[STORE_MAX_BOXES];
     struct store_link_new link[STORE_LINKS];
+    uint8_t report_pk[KEY_SIZE]; /* the sender's own */
 };
 static struct parcel parcel;
 
@@ -97,7 +98,10 @@ static enum sp_err check_users(struct store_role *r, const struct sending *s)
         memcpy(parcel.box[i].user_id, user.user_id, ID_SIZE);
         memcpy(parcel.address[i], user.address, STORE_MAX_ADDRESS);
         parcel.user_address[i] = parcel.address[i];
-        himself = himself || user.no == s->user;
+        if (user.no != s->user)
+            continue;
+        himself = true;
+        memcpy(parcel.report_pk, u->box.recipient_pk, KEY_SIZE);
     }
     return himself ? SP_OK : SP_ERR_FORMAT;
 }
@@ -308,6 +312,7 @@ static void fill(struct store_outgoing *o, const struct sending *s)
                                  .link = parcel.link,
                                  .n_links = f->n_links};
     memcpy(o->draft, s->draft, ID_SIZE);
+    memcpy(o->report_pk, parcel.report_pk, KEY_SIZE);
     o->message = (struct store_message){.received_ms = now_ms(),
                                         .pieces = (uint16_t)f->envelope.n_pieces,
                                         .envelope = f->envelope_bytes,

@@ -5,7 +5,8 @@
 
 #include <string.h>
 
-#define JOB_MAX (8u + 16u + 8u + 8u + 4u + 1u + 1u + 2u + 3u * (2u + STORE_ANSWER) + 2u + 200u)
+#define JOB_MAX                                                                                    \
+    (8u + 16u + KEY_SIZE + 8u + 8u + 4u + 1u + 1u + 2u + 3u * (2u + STORE_ANSWER) + 2u + 200u)
 
 /* --- rows --- */
 
@@ -36,6 +37,7 @@ enum sp_err job_write(struct store *s, const struct store_job *j)
     wire_put_u8(&out, j->crashes);
     wire_put_u8(&out, (uint8_t)j->closed);
     wire_put_u16(&out, j->secret);
+    wire_put_bytes(&out, j->report_pk, KEY_SIZE);
     put_text(&out, j->destination);
     put_text(&out, j->mail_from);
     put_text(&out, j->answer);
@@ -55,6 +57,7 @@ static enum sp_err job_decode(struct wire_in in, struct store_job *j)
     j->crashes = wire_get_u8(&in);
     j->closed = wire_get_u8(&in);
     j->secret = wire_get_u16(&in);
+    wire_get_copy(&in, j->report_pk, KEY_SIZE);
     get_text(&in, j->destination, sizeof(j->destination));
     get_text(&in, j->mail_from, sizeof(j->mail_from));
     get_text(&in, j->answer, sizeof(j->answer));
@@ -152,6 +155,7 @@ enum sp_err jobs_add(struct store *s, uint64_t no, const struct store_outgoing *
                           .queued_ms = o->message.received_ms,
                           .next_ms = o->message.received_ms};
     memcpy(j.message_id, o->message.message_id, ID_SIZE);
+    memcpy(j.report_pk, o->report_pk, KEY_SIZE);
     strncpy(j.mail_from, o->mail_from, sizeof(j.mail_from) - 1);
     enum sp_err err = secret_put(s, no, o->secret);
     for (size_t i = 0; err == SP_OK && i < o->n_outside; i++) {

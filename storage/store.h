@@ -268,6 +268,7 @@ struct store_outgoing {
     const char *const *user_address;      /* of each box, for the status */
     const struct store_outsider *outside; /* sorted by domain */
     size_t n_outside;
+    uint8_t report_pk[KEY_SIZE];       /* the sender's PUK, as orders have it */
     const struct store_secret *secret; /* of the relay box; NULL: there is none */
     const struct store_link_new *link;
     size_t n_links;
@@ -328,6 +329,7 @@ struct store_job {
     uint8_t crashes;
     enum store_closed closed;
     uint16_t secret; /* the n of what its delivery needs */
+    uint8_t report_pk[KEY_SIZE];
     char destination[STORE_MAX_ADDRESS], mail_from[STORE_MAX_ADDRESS], answer[STORE_ANSWER];
     uint16_t n, recipient[STORE_JOB_RECIPIENTS]; /* indexes, ended ones among them */
 };

@@ -86,6 +86,7 @@ enum sp_err job_decode(const uint8_t *bytes, size_t len, struct job *job)
     wire_get_copy(&in, job->user_id, ID_SIZE);
     job->generation = wire_get_u32(&in);
     wire_get_copy(&in, job->puk_pk, KEY_SIZE);
+    wire_get_copy(&in, job->report_pk, KEY_SIZE);
     job->expires_ms = wire_get_u64(&in);
     edge_get_text(&in, job->subject, sizeof(job->subject));
     if (job->kind == BOX_PASSWORD)

@@ -23,6 +23,8 @@ struct job {
     uint8_t user_id[ID_SIZE];
     uint32_t generation;
     uint8_t puk_pk[KEY_SIZE];
+    uint8_t
+        report_pk[KEY_SIZE];   /* the same, as the orders have it: older, if it differs, or a lie */
     uint64_t expires_ms;       /* of a link */
     uint8_t digest[HASH_SIZE]; /* of a link's box: recipient_id is its id */
     char subject[JOB_ADDRESS]; /* of a link; kind 0: why nothing can be opened any more */

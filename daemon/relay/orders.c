@@ -32,6 +32,7 @@ bool orders_relay(const struct job *job, const uint8_t sign_pk[KEY_SIZE],
     for (size_t i = 0; i < job->n; i++) {
         struct order o = order_of(job, i);
         memcpy(o.digest, digest, HASH_SIZE);
+        memcpy(o.report_pk, job->report_pk, KEY_SIZE);
         if (!is_there(job, job->to[i]) || order_verify(sign_pk, &o, job->order[i]) != SP_OK)
             return false;
     }

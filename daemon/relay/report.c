@@ -84,6 +84,15 @@ static bool is_failed(const struct delivery_recipient *to)
     return to->any && to->verdict.outcome == DIALOG_FAILED;
 }
 
+/* The store says whom a report is sealed for. Of mail it gets nothing but for the key that the
+ * order names: who has rotated since has a report without the header, and so has a store that lies.
+ */
+static bool may_quote(const struct delivery *d)
+{
+    return d->opened &&
+           (d->job.kind != BOX_RELAY || memcmp(d->job.report_pk, d->job.puk_pk, KEY_SIZE) == 0);
+}
+
 static void put_header(struct report *r)
 {
     const struct delivery *d = r->d;
@@ -98,7 +107,7 @@ static void put_header(struct report *r)
         domain);
     put(r, "To: <%s>\r\nSubject: Your message could not be delivered\r\n", to);
     put(r, "Message-ID: <%s@%s>\r\n", id, d->config->hostname);
-    if (d->opened && d->vault->facts.message_id[0] != '\0')
+    if (may_quote(d) && d->vault->facts.message_id[0] != '\0')
         put(r, "In-Reply-To: %s\r\nReferences: %s\r\n", d->vault->facts.message_id,
             d->vault->facts.message_id);
     put(r, "Auto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n");
@@ -209,13 +218,13 @@ static void compose(struct report *r)
     randombytes_buf(random, sizeof(random));
     sodium_bin2hex(hex, sizeof(hex), random, sizeof(random));
     snprintf(r->boundary, sizeof(r->boundary), "=_%s", hex);
-    r->utf8 = d->opened && d->mail.header_utf8;
+    r->utf8 = may_quote(d) && d->mail.header_utf8;
     for (size_t i = 0; i < d->job.n; i++)
         r->utf8 = r->utf8 || (is_failed(&d->to[i]) && !delivery_is_ascii(d->job.to[i]));
     put_header(r);
     put_words(r);
     put_status(r);
-    if (d->opened)
+    if (may_quote(d))
         put_original(r);
     put(r, "\r\n--%s--\r\n", r->boundary);
     seal(r, true);

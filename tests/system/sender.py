@@ -177,7 +177,8 @@ class Mail:
         return struct.pack(">I", generation) + cake(key, text)
 
     def relay_order(self, box, address):
-        return self.device.sign.sign(b16(b"sealpost/1 relay order") + digest(self.envelope, box)
+        own = next(b["recipient_pk"] for b in self.boxes if b["recipient_id"] == self.device.user_id)
+        return self.device.sign.sign(b16(b"sealpost/1 relay order") + digest(self.envelope, box) + own
                                      + b16(self.mail_from.encode()) + b16(address.encode()))
 
     def link_order(self, link):

@@ -48,9 +48,10 @@ class Form:
         """What the device has signed: all of it, for this upload, and each recipient's order."""
         device, sender = Ed25519PublicKey.from_public_bytes(self.envelope["sender_sign_pk"]), self.mail_from.encode()
         device.verify(self.signature, b16(b"sealpost/1 form") + upload + hashlib.sha256(self.signed).digest())
+        own = next(b["recipient_pk"] for b in self.boxes if b["recipient_id"] == self.envelope["sender_user_id"])
         for box in self.boxes:
             for address, order in zip(self.outside, self.orders) if box["kind"] == 2 else []:
-                device.verify(order, b16(b"sealpost/1 relay order") + digest(self.envelope, box) + b16(sender)
+                device.verify(order, b16(b"sealpost/1 relay order") + digest(self.envelope, box) + own + b16(sender)
                               + b16(address.encode()))
 
     def check_order(self, link, password):

@@ -118,7 +118,7 @@ def test_it_sends_for_nobody_who_did_not_sign(tree):
 def test_it_changes_no_recipient(tree):
     """Nobody is added or replaced, whether by mail or by link; what a notification says stays, and how long a
     link lives. A form is good for the one upload that its device has signed it for."""
-    alice = Person(tree, "alice3")
+    alice = Person(tree, "ann")
     token, expires = alice.device.token, int(time.time()) + 3600
     with Web(tree) as web:
         pk = web.keeper_pk()

@@ -184,9 +184,10 @@ struct peers {
     size_t n_to;
     /* What the sender has signed instead of from and to; a link's password, subject, end. */
     const char *signed_from, *signed_to;
-    uint8_t link_password[KEY_SIZE], link_digest[HASH_SIZE];
+    uint8_t report_pk[KEY_SIZE], link_password[KEY_SIZE], link_digest[HASH_SIZE];
     const char *subject;
     uint64_t expires_ms;
+    bool rotated;                   /* the order has another key for reports */
     void (*forge)(struct order *o); /* changes what is signed */
     uint64_t give_up_ms;
     uint8_t puk_sk[KEY_SIZE], user_id[ID_SIZE];
@@ -249,6 +250,7 @@ static inline void put_order(struct peers *p, struct wire_out *out, size_t i)
                       .expiry = p->expires_ms / 1000};
     bool link = p->kind == BOX_PASSWORD;
     memcpy(o.digest, link ? p->link_digest : p->mail->digest, HASH_SIZE);
+    memcpy(o.report_pk, p->report_pk, KEY_SIZE);
     memcpy(o.link_id, p->mail->recipient_id, ID_SIZE);
     if (p->forge != NULL)
         p->forge(&o);
@@ -280,6 +282,9 @@ static inline void store_job(struct peers *p, struct wire_out *out)
     wire_put_bytes(out, p->user_id, ID_SIZE);
     wire_put_u32(out, 3);
     wire_put_bytes(out, puk, KEY_SIZE);
+    memcpy(p->report_pk, puk, KEY_SIZE);
+    p->report_pk[0] ^= p->rotated;
+    wire_put_bytes(out, p->report_pk, KEY_SIZE);
     wire_put_u64(out, p->expires_ms);
     wire_put_str(out, p->subject != NULL ? p->subject : "");
     if (p->kind == BOX_PASSWORD)

@@ -326,7 +326,7 @@ struct lent {
     int channel;
     uint8_t kind;
     uint32_t attempt;
-    uint8_t message_id[ID_SIZE];
+    uint8_t message_id[ID_SIZE], puk_pk[KEY_SIZE], report_pk[KEY_SIZE];
     char destination[256], why[256];
     uint16_t n, index[100];
     uint8_t order[100]; /* first byte of each */
@@ -388,7 +388,10 @@ static inline void ask_job(struct lent *d)
     d->attempt = wire_get_u32(&in);
     get_string(&in, text);
     get_string(&in, d->destination);
-    wire_get_bytes(&in, ID_SIZE + 4 + KEY_SIZE + 8);
+    wire_get_bytes(&in, ID_SIZE + 4);
+    wire_get_copy(&in, d->puk_pk, KEY_SIZE);
+    wire_get_copy(&in, d->report_pk, KEY_SIZE);
+    wire_get_bytes(&in, 8);
     get_string(&in, d->why);
     for (uint16_t n = wire_get_u16(&in); n > 0; n--)
         get_string(&in, text);

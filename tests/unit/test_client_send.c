@@ -427,6 +427,7 @@ static void the_store_takes_the_form(void **state)
     uint8_t hash[HASH_SIZE];
     struct order o = {.mail_from = {l->mail_from, strlen(l->mail_from)},
                       .address = {"a@out.example", 13}};
+    memcpy(o.report_pk, f->user[0].box.recipient_pk, KEY_SIZE); /* the sender's */
     assert_int_equal(envelope_manifest_hash(&f->envelope, hash), SP_OK);
     assert_int_equal(box_digest(&f->envelope, hash, &f->relay_box, o.digest), SP_OK);
     assert_int_equal(order_verify(keyring_sign_pk(k), &o, f->outside[0].order), SP_OK);

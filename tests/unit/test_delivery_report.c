@@ -180,12 +180,30 @@ static void test_many_recipients(void **state)
     }
 }
 
+/* The key that the store names is not the one in the sender's order: the sender's newer one, or its
+ * own, if the store was taken over. The report is made, and quotes nothing. */
+static void test_another_key(void **state)
+{
+    (void)state;
+    write_mail(header, "body\r\n");
+    peers.rotated = true;
+    server.rcpt[0] = "550 5.1.1 nobody";
+    server_start(&server);
+    assert_int_equal(deliver(), SP_OK);
+    assert_int_equal(peers.told[0].state, DELIVERY_FAILED);
+    open_report();
+    assert_non_null(strstr(text, "Final-Recipient: rfc822; bob@there.test"));
+    assert_null(strstr(text, "a test"));
+    assert_null(strstr(text, "one@example.org"));
+    assert_null(strstr(text, "text/rfc822-headers"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
         TEST(test_report),           TEST(test_long_header),     TEST(test_not_ascii),
-        TEST(test_without_original), TEST(test_many_recipients),
+        TEST(test_without_original), TEST(test_many_recipients), TEST(test_another_key),
     };
     return cmocka_run_group_tests(tests, start, NULL);
 }

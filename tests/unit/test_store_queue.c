@@ -66,6 +66,8 @@ static void test_delivery(void **state)
     assert_string_equal(a.destination, "elsewhere.example");
     assert_int_equal(a.n, 2);
     assert_int_equal(a.kind, BOX_RELAY);
+    assert_memory_equal(a.puk_pk, ann.chain.puk_pk, KEY_SIZE);
+    assert_memory_equal(a.report_pk, ann.chain.puk_pk, KEY_SIZE);
     assert_int_equal(a.order[0], 3); /* as in the form, though sorted */
     assert_int_equal(a.order[1], 2);
     assert_int_equal(a.attempt, 1);
