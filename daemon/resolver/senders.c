@@ -5,8 +5,10 @@
 #include "daemon/audit/events.h"
 #include "daemon/guest.h"
 #include "daemon/messages.h"
+#include "daemon/resolver/answers.h"
 
 #include <event2/event.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,6 +23,8 @@ static struct {
     uint64_t n_sessions, refused;
     unsigned logged;
     uint64_t left_out;
+    uint32_t last; /* the last that was left out, and its domain */
+    char last_domain[ANSWERS_NAME + 1];
     struct event *tick;
 } senders;
 
@@ -124,25 +128,31 @@ static const struct ipc_rules smtp_rules = {smtp_rule, 2, UINT64_MAX, on_smtp_go
 
 /* --- the audit log: nobody shall fill the disk by being refused --- */
 
-static void report(const struct asker *a, const char *domain)
+static void report(uint32_t session, const char *domain, uint64_t left_out)
 {
-    audit_emit(AUDIT_SENDER_REFUSED, (uint64_t)a->id, domain, "null-mx", senders.left_out);
-    senders.left_out = 0;
+    audit_emit(AUDIT_SENDER_REFUSED, (uint64_t)session, domain, "null-mx", left_out);
 }
 
 static void on_tick(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd, (void)what, (void)arg;
+    if (senders.left_out > 0) /* the last of them is told now */
+        report(senders.last, senders.last_domain, senders.left_out - 1);
+    senders.left_out = 0;
     senders.logged = 0;
 }
 
 void senders_refused(const struct asker *a, const char *domain)
 {
     senders.refused++;
-    if (senders.logged++ < LOGGED)
-        report(a, domain);
-    else
-        senders.left_out++;
+    if (senders.logged < LOGGED) {
+        senders.logged++;
+        report(a->id, domain, 0);
+        return;
+    }
+    senders.left_out++;
+    senders.last = a->id;
+    snprintf(senders.last_domain, sizeof(senders.last_domain), "%s", domain);
 }
 
 void senders_status(struct wire_out *pairs)

@@ -131,6 +131,21 @@ def test_many_domains_in_one_session(tree):
     assert "loses its channel" not in tree.said()
 
 
+def test_the_log_is_not_filled(fresh, names):
+    """Ten refusals a minute are told, all are counted."""
+    t = fresh(settings={"smtp": {"check_sender": "yes"}, "resolver": names.settings}).start()
+    t.user("alice")
+    with contextlib.closing(t.smtp()) as s:
+        s.ehlo()
+        for i in range(24):
+            assert rcpt(s, ["bob@null.outside.test", "bob@secure.test"][i % 2]) == NULL
+        s.quit()
+    assert status(t)["senders_refused_null_mx"] == "24"
+    wait_for(lambda: t.events("session.close"))
+    assert len(t.events("sender.refused")) == 10
+    assert t.stop() == 0
+
+
 def test_no_edge_unless_it_is_wanted(fresh, names):
     """Without the setting smtp has no way to the resolver."""
     t = fresh(settings={"resolver": names.settings}).start()
