@@ -53,6 +53,8 @@ static const struct metric {
      "Messages not taken in"},
     {"sealer", "recipients_refused", "recipients_refused_total", COUNTER, 0, "reason",
      "unknown no_key limit no_space other", "Recipients not accepted"},
+    {"resolver", "senders_refused", "senders_refused_total", COUNTER, 0, "reason", "null_mx",
+     "Senders not accepted ([smtp] check_sender)"},
     {"sealer", "window_bytes_most", "plaintext_window_bytes_most", GAUGE, 0, NULL, NULL,
      "The most plaintext of one message that was held at once"},
     {"sealer", "plaintext_us", "plaintext_residency_seconds", HISTOGRAM, 1000000, NULL, NULL,

@@ -11,6 +11,7 @@ import urllib.request
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+import nameserver
 import scan
 from conftest import MODES
 from outside import wait_for
@@ -133,6 +134,23 @@ def test_refusals_are_counted_by_reason(measured):
     assert now["sessions_refused_total too_many_sessions_of_client"] == 1
     assert now["sessions_refused_total held_off"] == 0
     assert now["messages_sealed_total"] == 0
+
+
+def test_refused_senders_are_counted(measured):
+    zones = nameserver.resolver_zones()
+    zones["takesnone.test"] = "@ IN MX 0 .\n"
+    names = nameserver.NameServer(zones).start()
+    try:
+        tree, port = measured({"smtp": {"check_sender": "yes"}, "resolver": names.settings})
+        alice = tree.user("alice")
+        assert scrape(port)["senders_refused_total null_mx"] == 0
+        with tree.smtp() as s:
+            s.ehlo()
+            s.mail("bob@takesnone.test")
+            assert s.rcpt(alice.address)[0] == 550
+        assert scrape(port)["senders_refused_total null_mx"] == 1
+    finally:
+        names.stop()
 
 
 def test_links_are_counted(measured):
