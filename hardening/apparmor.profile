@@ -12,7 +12,7 @@ profile sealpostd /usr/sbin/sealpostd flags=(attach_disconnected) {
     include <abstractions/ssl_certs>
 
     # What puts roles into their cages; the supervisor keeps no other.
-    capability setuid setgid setpcap sys_chroot sys_admin kill chown fowner dac_override,
+    capability setuid setgid setpcap sys_chroot sys_admin kill,
     capability net_bind_service ipc_lock,
     network inet stream,
     network inet6 stream,

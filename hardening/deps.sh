@@ -23,7 +23,7 @@ demo) want="$build $demo" ;;
 check) want="$build $check $fuzz" ;;
 fuzz) want="$build $fuzz" ;;
 deb) want="$build $deb" ;;
-package) want="$build $page $deb debootstrap python3 openssl" ;;
+package) want="$build $page $deb debootstrap systemd-container python3 openssl" ;;
 bench) want="$build $demo $bench" ;;
 *) echo "usage: deps.sh build|page|browser|demo|check|fuzz|bench|deb|package" >&2; exit 2 ;;
 esac

@@ -149,11 +149,12 @@ def configure():
     out, err, code = run("sealpostctl", "setup", status=1)
     assert "made" not in err, err
     for record in (f"example.org.  MX  10 {HOST}.", 'TXT  "v=spf1 mx', "_dmarc.example.org.", "v=DMARC1",
-                   f"_25._tcp.{HOST}.  TLSA  3 1 1 ", "_mta-sts.example.org.", "mode: enforce",
+                   f"_25._tcp.{HOST}.  TLSA  3 1 1 ", "_mta-sts.example.org.", "mode: testing",
                    "sp1._domainkey.example.org."):
         assert record in out, (record, out)
     before = {p: p.read_bytes() for p in at("/etc/sealpost").iterdir()}
-    run("sealpostctl", "setup", status=1)
+    again, _, _ = run("sealpostctl", "setup", status=1)
+    assert again == out, "setup does not say the same again"
     assert before == {p: p.read_bytes() for p in at("/etc/sealpost").iterdir()}, "setup is not idempotent"
     out, _, _ = run("sealpostd", "--check-config")
     assert "no errors" in out

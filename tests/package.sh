@@ -1,6 +1,6 @@
 #!/bin/sh
 # The Debian package in a bare system of a suite: made with debootstrap, built there (or here, when this is that
-# suite), then all that tests/package.py does. What takes long is kept as tar files in build/chroot/.
+# suite), then all that tests/package.py does, then under the suite's systemd. What takes long is kept as tar files in build/chroot/.
 #   sh tests/package.sh bookworm|trixie     as root, with a Debian mirror and the npm registry in reach
 set -eu
 suite=${1:-bookworm}
@@ -79,4 +79,40 @@ say "the package, in a bare $suite"
 mkdir "$work/root"
 tar -C "$work/root" -xf "$C/$suite.tar"
 inside "$work/root" python3 tests/package.py "$work/root" "$work/sealpost.deb"
+rm -rf "$work/root"
+
+# Its own systemd starts it, with all that the unit restricts: no layer of it is imitated. nspawn would hold back
+# what a real machine has (locked memory, Landlock); the network is loopback.
+say "the unit, under the systemd of $suite"
+mkdir "$work/boot"
+if [ -e "$C/$suite-systemd.tar" ]; then
+    tar -C "$work/boot" -xf "$C/$suite-systemd.tar"
+else
+    tar -C "$work/boot" -xf "$C/$suite.tar"
+    within "$work/boot" apt-get install -y -qq --no-install-recommends systemd systemd-sysv dbus procps \
+        >"$C/$suite-systemd.log" 2>&1 || { tail -20 "$C/$suite-systemd.log"; exit 1; }
+    keep "$work/boot" "$suite-systemd.tar"
+fi
+cp "$work/sealpost.deb" tests/package_boot.sh "$work/boot/root/"
+echo "127.0.0.1 localhost mail.example.org" >"$work/boot/etc/hosts"
+cat >"$work/boot/etc/systemd/system/try.service" <<'UNIT'
+[Unit]
+After=sealpost.service
+[Service]
+Type=oneshot
+ExecStart=sh /root/package_boot.sh
+[Install]
+WantedBy=multi-user.target
+UNIT
+within "$work/boot" sh -ec 'apt-get install -y -qq --no-install-recommends /root/sealpost.deb; sealpostctl setup || :
+    systemctl enable sealpost try' >"$C/$suite-boot.log" 2>&1 || { tail -20 "$C/$suite-boot.log"; exit 1; }
+case $(stat -f -c %T "$work") in
+ext2/ext3 | xfs | tmpfs) ;;
+*) sed -i 's/^#slots = .*/slots = accept-cow/' "$work/boot/etc/sealpost/sealpost.conf" ;;
+esac
+SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 timeout 300 systemd-nspawn -q -D "$work/boot" --machine="sealpost-$suite" \
+    --register=no --keep-unit --private-network --console=pipe --capability=all --system-call-filter="memfd_secret \
+    landlock_create_ruleset landlock_add_rule landlock_restrict_self" --boot </dev/null >>"$C/$suite-boot.log" 2>&1 || :
+sed 's/^/  /' "$work/boot/root/boot.out"
+grep -q '^the unit: good$' "$work/boot/root/boot.out"
 say "package: good on $suite"

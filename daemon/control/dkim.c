@@ -95,7 +95,7 @@ int dkim_show(const struct config *c, bool json)
                     "there is none; sealpostctl dkim --new rsa FILE makes a key for one");
     mlockall(MCL_CURRENT | MCL_FUTURE); /* as far as it may: it lives for ms */
     t.cell = calloc((1 + c->dkim_selector.count * c->domain.count) * t.columns, sizeof(*t.cell));
-    if (t.cell == NULL || !put_row(t.cell, "name", "type", "value"))
+    if (t.cell == NULL || !put_row(t.cell, json ? "name" : "; name", "type", "value"))
         status = fail("dkim", "out of memory");
     t.rows = 1;
     for (size_t i = 0; status == 0 && i < c->dkim_selector.count; i++)

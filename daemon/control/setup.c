@@ -13,8 +13,8 @@
 #include <pwd.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 #include <sys/stat.h>
-#include <time.h>
 #include <unistd.h>
 
 #define DKIM_PATH "/etc/sealpost/dkim.pem"
@@ -62,19 +62,39 @@ static void make_certificate(struct setup *s)
         made("a self-signed certificate", c->tls_certificate);
 }
 
-static void judge_certificate(struct setup *s)
+/* Or none at all: nobody but a user who was told can verify it. */
+static bool self_signed(const struct config *c)
 {
-    FILE *file =
-        s->config->tls_certificate != NULL ? fopen(s->config->tls_certificate, "re") : NULL;
+    FILE *file = c->tls_certificate != NULL ? fopen(c->tls_certificate, "re") : NULL;
     X509 *cert = file != NULL ? PEM_read_X509(file, NULL, NULL, NULL) : NULL;
     if (file != NULL)
         fclose(file);
-    if (cert != NULL && X509_NAME_cmp(X509_get_subject_name(cert), X509_get_issuer_name(cert)) == 0)
-        to_do(s,
-              "the certificate is self-signed: get one from a certification authority (ACME), "
-              "then systemctl reload sealpost",
-              "");
+    bool self =
+        cert == NULL || X509_NAME_cmp(X509_get_subject_name(cert), X509_get_issuer_name(cert)) == 0;
     X509_free(cert);
+    return self;
+}
+
+/* RFC 2606 section 3: the names of the configuration as it comes. */
+static bool is_example(const char *name)
+{
+    static const char *const examples[] = {"example.org", "example.com", "example.net"};
+    size_t len = strlen(name), n = strlen(examples[0]);
+    for (size_t i = 0; i < sizeof(examples) / sizeof(examples[0]); i++)
+        if (len >= n && strcasecmp(name + len - n, examples[i]) == 0 &&
+            (len == n || name[len - n - 1] == '.'))
+            return true;
+    return false;
+}
+
+static void judge_names(struct setup *s)
+{
+    const struct config *c = s->config;
+    if (is_example(c->hostname))
+        to_do(s, "[appliance] hostname is an example's: ", c->hostname);
+    for (size_t i = 0; i < c->domain.count; i++)
+        if (is_example(c->domain.item[i]))
+            to_do(s, "[appliance] domain is an example's: ", c->domain.item[i]);
 }
 
 static void make_dkim_keys(struct setup *s)
@@ -133,13 +153,35 @@ static bool tlsa_value(const char *path, char out[80])
     return ok;
 }
 
+/* RFC 8461 sections 3.1 and 3.2. The id changes with the policy and with nothing else. Senders that
+ * enforce it want a certificate that they can verify: until there is one, they only report. */
+static void print_policy(const struct config *c)
+{
+    char policy[CONFIG_MAX_TEXT + 128], id[2 * EVP_MAX_MD_SIZE + 1] = "";
+    unsigned char digest[EVP_MAX_MD_SIZE];
+    unsigned len = 0;
+    bool testing = self_signed(c);
+    int n = snprintf(policy, sizeof(policy),
+                     ";   version: STSv1\n;   mode: %s\n;   mx: %s\n;   max_age: 604800\n",
+                     testing ? "testing" : "enforce", c->hostname);
+    if (EVP_Digest(policy, (size_t)n, digest, &len, EVP_sha256(), NULL) != 1)
+        return;
+    for (unsigned i = 0; i < 10; i++)
+        snprintf(id + 2 * i, 3, "%02x", digest[i]);
+    printf(
+        "\n; MTA-STS: this policy at https://mta-sts.DOMAIN/.well-known/mta-sts.txt, which any web "
+        "server may serve\n%s",
+        policy);
+    if (testing)
+        printf("; mode: enforce is for a certificate from a certification authority; then run "
+               "this again\n");
+    for (size_t i = 0; i < c->domain.count; i++)
+        printf("_mta-sts.%s.  TXT  \"v=STSv1; id=%s\"\n", c->domain.item[i], id);
+}
+
 static void print_records(const struct config *c)
 {
-    char tlsa[80], id[32];
-    time_t now = time(NULL);
-    struct tm tm;
-    gmtime_r(&now, &tm);
-    strftime(id, sizeof(id), "%Y%m%d%H%M%S", &tm);
+    char tlsa[80];
     printf("; the host\n%s.  A  <this machine's address; its reverse name must be %s>\n",
            c->hostname, c->hostname);
     if (tlsa_value(c->tls_certificate, tlsa))
@@ -149,14 +191,12 @@ static void print_records(const struct config *c)
     for (size_t i = 0; i < c->domain.count; i++) {
         const char *d = c->domain.item[i];
         printf("\n; %s\n%s.  MX  10 %s.\n", d, d, c->hostname);
-        printf("%s.  TXT  \"v=spf1 mx -all\"\n", d);
+        printf("%s.  TXT  \"v=spf1 mx -all\"%s\n", d,
+               c->relay_mode == RELAY_MX ? "" : "    ; name those who send for it instead of mx");
         printf("_dmarc.%s.  TXT  \"v=DMARC1; p=reject; rua=mailto:postmaster@%s\"\n", d, d);
-        printf("_mta-sts.%s.  TXT  \"v=STSv1; id=%s\"\n", d, id);
         printf("_smtp._tls.%s.  TXT  \"v=TLSRPTv1; rua=mailto:postmaster@%s\"\n", d, d);
     }
-    printf("\n; MTA-STS needs this policy at https://mta-sts.DOMAIN/.well-known/mta-sts.txt\n"
-           ";   version: STSv1\n;   mode: enforce\n;   mx: %s\n;   max_age: 604800\n\n",
-           c->hostname);
+    print_policy(c);
 }
 
 int setup_run(const struct config *config)
@@ -166,12 +206,17 @@ int setup_run(const struct config *config)
     make_dkim_keys(&s);
     print_records(config);
     if (config->relay_mode != RELAY_OFF && config->dkim_selector.count > 0) {
-        printf("; DKIM\n");
+        printf("\n; DKIM\n");
         fflush(stdout);
         if (dkim_show(config, false) != 0)
             s.left++;
     }
-    judge_certificate(&s);
+    judge_names(&s);
+    if (config->tls_certificate != NULL && exists(config->tls_certificate) && self_signed(config))
+        to_do(&s,
+              "the certificate is self-signed: get one from a certification authority (ACME), "
+              "then systemctl reload sealpost",
+              "");
     check_users(&s);
     if (access(config->control, F_OK) != 0)
         to_do(&s,

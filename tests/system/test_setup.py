@@ -38,7 +38,20 @@ def test_setup(tree):
     record = "".join(re.findall(r'"([^"]*)"', said[said.index("sp1._domainkey"):]))
     assert "p=" + b"".join(public.splitlines()[1:-1]).decode() in record
     again = tree.ctl("setup", check=False)
-    assert b"made" not in again.stderr
+    assert b"made" not in again.stderr and again.stdout == first.stdout
+    # Of a certificate that nobody can verify no sender may be told to insist on it.
+    assert "mode: testing" in said and "mode: enforce\n" not in said
     assert made == {p.name: p.read_bytes() for p in tree.dir.glob("*.pem")}
     tree.start()  # with what was made
     assert b"to do    start it" not in tree.ctl("setup", check=False).stderr
+
+
+def test_what_is_left_of_the_example_is_said(tree):
+    """The configuration as the package brings it: its names are nobody's."""
+    text = tree.config.read_text()
+    tree.config.write_text(text.replace("example.test", "example.org"))
+    said = tree.ctl("setup", check=False).stderr
+    assert b"hostname is an example's: mail.example.org" in said
+    assert b"domain is an example's: example.org" in said
+    tree.config.write_text(text.replace("example.test", "notexample.org"))
+    assert b"example's" not in tree.ctl("setup", check=False).stderr

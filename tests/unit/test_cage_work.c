@@ -26,6 +26,14 @@
 #include <cmocka.h>
 // clang-format on
 
+/* For the sanitizer itself: the shadow of a large mapping that goes is overwritten, not handed back
+ * by advice to the kernel, which newer sanitizers give and no cage allows. */
+const char *__asan_default_options(void);
+const char *__asan_default_options(void)
+{
+    return "clear_shadow_mmap_threshold=1073741824";
+}
+
 #define FD_LISTEN 5
 
 struct job {
