@@ -19,6 +19,7 @@
 #define lost transaction_lost
 #include "daemon/relay/transaction.c"
 #undef lost
+#include "daemon/relay/octets.c"
 #include "daemon/relay/content.c"
 #include "envelope/error.c"
 

@@ -1,7 +1,7 @@
 /* DKIM's relaxed canonicalisation. The mail is the sender's; nothing here trusts its form. */
 #include "daemon/relay/canon.h"
+#include "daemon/relay/octets.h"
 
-#include <endian.h>
 #include <string.h>
 
 static void flush(struct canon_body *b)
@@ -52,33 +52,19 @@ static void push_one(struct canon_body *b, uint8_t byte)
     }
 }
 
-/* Most of a mail: words, and single spaces between them, eight octets at a time. Stops before
- * anything else, and before the end; returns the octets taken. Nothing may be waiting. */
-static size_t push_words(struct canon_body *b, const uint8_t *in, size_t len)
+/* Most of a mail is as it should be, and goes on as it stands. Returns the octets taken; nothing
+ * may be waiting. */
+static size_t push_run(struct canon_body *b, const uint8_t *in, size_t len)
 {
-    static const uint64_t each = UINT64_C(0x0101010101010101);
-    size_t n = 0, made = b->len;
-    uint64_t eight, low, other = 0;
-    while (other == 0 && n + sizeof(eight) <= len) {
-        if (sizeof(b->out) - made < sizeof(eight)) {
-            b->len = made;
-            flush(b);
-            made = 0;
-        }
-        memcpy(&eight, in + n, sizeof(eight));
-        memcpy(b->out + made, &eight, sizeof(eight));
-        eight = le64toh(eight);
-        /* The top bit of each octet: it is below 0x21; it is no space, or none that stands alone.
-         */
-        low = ~(((eight & each * 0x7f) + each * 0x5f) | eight) & each * 0x80;
-        other = (low & ~(eight << 2)) | (low & low >> 8);
-        size_t take = low >> 63 ? sizeof(eight) - 1 : sizeof(eight);
-        if (other != 0)
-            take = (size_t)__builtin_ctzll(other) / 8;
-        made += take;
-        n += take;
+    size_t n = octets_canonical(in, len);
+    if (n > sizeof(b->out) - b->len)
+        flush(b);
+    if (n > sizeof(b->out)) {
+        b->sink(b->ctx, in, n);
+    } else {
+        memcpy(b->out + b->len, in, n);
+        b->len += n;
     }
-    b->len = made;
     return n;
 }
 
@@ -93,7 +79,7 @@ void canon_body_push(struct canon_body *b, const void *bytes, size_t len)
 {
     const uint8_t *in = bytes;
     while (len > 0) {
-        size_t n = is_waiting(b) ? 0 : push_words(b, in, len);
+        size_t n = is_waiting(b) ? 0 : push_run(b, in, len);
         if (n == 0) {
             push_one(b, *in);
             n = 1;

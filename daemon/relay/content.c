@@ -2,14 +2,21 @@
  * that is none could end the mail early for the one and not for the other (SMTP smuggling), so that
  * only CRLF goes out. Nothing of the mail stays in out[] when it was sent. */
 #include "daemon/relay/dialog_io.h"
+#include "daemon/relay/octets.h"
 #include "sandbox/lockmem.h"
 
 #include <stdio.h>
 #include <string.h>
 
-#define BLOCK  16384u                 /* written at once under DATA, dots stuffed */
-#define RAW    (BLOCK / 4u * 3u - 8u) /* "\n." is 3 bytes of CRLF, dot: at worst 4 come of 3 */
-#define RAW_AT (DIALOG_CHUNK + 1024u - RAW)
+/* Under DATA raw bytes stand at the end of out[] and are written to its beginning with their dots
+ * stuffed. CRLF and a dot become four bytes of three, at worst, and one dot may come first: so what
+ * is written never reaches what is not read yet, and leaves room for a line end and the final dot.
+ */
+#define OUT    (DIALOG_CHUNK + 1024u)
+#define RAW    ((OUT - 16u) / 4u * 3u)
+#define RAW_AT (OUT - RAW)
+_Static_assert(RAW / 3u + 2u <= RAW_AT, "written bytes stay behind those that are read");
+_Static_assert(RAW / 3u * 4u + 8u <= OUT, "room for all");
 #define HEAD   32u /* in front of a chunk: "BDAT 32768 LAST" CRLF */
 #define WINDOW 8u  /* BDATs whose answers are owed, where pipelining is offered */
 
@@ -17,10 +24,9 @@ struct content {
     struct dialog *d;
     const struct dialog_mail *mail;
     struct dialog_verdict *v;
-    bool mid_line; /* the last byte was not the LF of a CRLF */
-    bool cr;       /* ... but a CR */
-    bool ended;    /* the source has no more */
-    unsigned owed; /* answers to BDAT */
+    struct octets seen; /* of the mail so far, which begins as if behind a line's end */
+    bool ended;         /* the source has no more */
+    unsigned owed;      /* answers to BDAT */
 };
 
 /* --- from the source --- */
@@ -42,49 +48,38 @@ static enum sp_err take(struct content *c, uint8_t *buf, size_t cap, size_t *len
     return SP_OK;
 }
 
-/* One line or the part of one that is at hand, with the LF that ends it, if it does. */
-static bool is_clean(const struct content *c, const uint8_t *at, size_t n)
+/* Of the bytes that come next. */
+static bool is_clean(struct content *c, const uint8_t *at, size_t len)
 {
-    bool whole = at[n - 1] == '\n';
-    size_t inner = whole ? n - 1 : n; /* before the LF */
-    const uint8_t *cr = memchr(at, '\r', inner);
-    if (memchr(at, '\0', n) != NULL || (c->cr && at[0] != '\n'))
-        return false;
-    if (whole && inner == 0)
-        return c->cr;
-    return cr == NULL ? !whole : cr == at + inner - 1;
+    octets_look(&c->seen, at, len);
+    return !c->seen.bare && !c->seen.nul;
 }
 
-/* Goes over raw bytes line by line; writes them with dots stuffed to out, unless that is NULL. */
-static enum sp_err pass_lines(struct content *c, const uint8_t *raw, size_t len, uint8_t *out,
-                              size_t *made)
+/* RFC 5321 4.5.2. first: the raw bytes begin a line. out may lie below raw, see RAW. Returns the
+ * bytes written. */
+static size_t stuff_dots(bool first, const uint8_t *raw, size_t len, uint8_t *out)
 {
-    *made = 0;
+    size_t made = 0;
+    bool dot = first && len > 0 && raw[0] == '.';
     while (len > 0) {
-        const uint8_t *lf = memchr(raw, '\n', len);
-        size_t n = lf != NULL ? (size_t)(lf - raw) + 1 : len;
-        if (!is_clean(c, raw, n))
-            return SP_ERR_FORMAT;
-        if (out != NULL) {
-            if (!c->mid_line && raw[0] == '.')
-                out[(*made)++] = '.';
-            memcpy(out + *made, raw, n);
-            *made += n;
-        }
-        c->cr = raw[n - 1] == '\r';
-        c->mid_line = lf == NULL;
+        size_t n = octets_dot(raw, len);
+        if (dot)
+            out[made++] = '.';
+        memmove(out + made, raw, n);
+        made += n;
         raw += n;
         len -= n;
+        dot = true;
     }
-    return SP_OK;
+    return made;
 }
 
 /* A last line without its end gets one; a lone CR at the very end is as bad as anywhere. */
 static enum sp_err finish_line(const struct content *c, uint8_t *out, size_t *made)
 {
-    if (c->cr)
+    if (c->seen.last == '\r')
         return SP_ERR_FORMAT;
-    if (c->mid_line) {
+    if (c->seen.last != '\n') {
         memcpy(out + *made, "\r\n", 2);
         *made += 2;
     }
@@ -176,8 +171,11 @@ static bool prepare_block(struct content *c, size_t *made, enum sp_err *done)
         *done = source_failed(c, err);
         return false;
     }
-    err = pass_lines(c, raw, len, out, made);
-    lockmem_wipe(raw, len);
+    bool first = c->seen.last == '\n';
+    err = is_clean(c, raw, len) ? SP_OK : SP_ERR_FORMAT;
+    *made = stuff_dots(first, raw, len, out);
+    if (*made < RAW_AT + len)
+        lockmem_wipe(out + *made, RAW_AT + len - *made);
     if (err == SP_OK && c->ended)
         err = finish_line(c, out, made);
     if (err != SP_OK) {
@@ -270,13 +268,12 @@ static enum sp_err settle(struct content *c, unsigned most)
 static bool prepare_chunk(struct content *c, size_t *len, enum sp_err *done)
 {
     uint8_t *at = c->d->out + HEAD;
-    size_t ignored;
     enum sp_err err = take(c, at, DIALOG_CHUNK, len);
     if (err != SP_OK) {
         *done = source_failed(c, err);
         return false;
     }
-    err = pass_lines(c, at, *len, NULL, &ignored);
+    err = is_clean(c, at, *len) ? SP_OK : SP_ERR_FORMAT;
     if (err == SP_OK && c->ended)
         err = finish_line(c, at, len);
     if (err != SP_OK)
@@ -319,7 +316,7 @@ static enum sp_err send_chunks(struct content *c)
 enum sp_err dialog_content(struct dialog *d, const struct dialog_mail *mail,
                            struct dialog_verdict *v)
 {
-    struct content c = {.d = d, .mail = mail, .v = v};
+    struct content c = {.d = d, .mail = mail, .v = v, .seen.last = '\n'};
     enum sp_err err = d->chunking ? send_chunks(&c) : send_data(&c);
     remote_hold(d->remote, false);
     lockmem_wipe(d->out, sizeof(d->out));

@@ -26,7 +26,7 @@
 #define DIALOG_MS_GREETING 120000u
 #define DIALOG_MS_COMMAND  120000u /* EHLO, STARTTLS, AUTH, MAIL, each RCPT, DATA, RSET */
 #define DIALOG_MS_TLS      60000u
-#define DIALOG_MS_BLOCK    180000u /* each 16 KiB of content written, each BDAT but the last */
+#define DIALOG_MS_BLOCK    180000u /* each 24 KiB of content written, each BDAT but the last */
 #define DIALOG_MS_FINAL    600000u
 #define DIALOG_MS_QUIT     1000u
 

@@ -41,57 +41,17 @@ enum sp_err dkim_begin(struct dkim *k)
     return EVP_DigestInit_ex(k->sha, EVP_sha256(), NULL) == 1 ? SP_OK : SP_ERR_CRYPTO;
 }
 
+void dkim_skip_body(struct dkim *k)
+{
+    k->unsigned_body = true;
+}
+
 void dkim_free(struct dkim *k)
 {
     size_t used = k->most < sizeof(k->fields) ? k->most : sizeof(k->fields);
     EVP_MD_CTX_free(k->sha);
     lockmem_wipe(k->fields, used);
     lockmem_wipe(k, offsetof(struct dkim, fields));
-}
-
-/* --- what must be known --- */
-
-static bool has_high_bit(const uint8_t *at, size_t n)
-{
-    uint64_t all = 0, eight;
-    for (; n >= sizeof(eight); at += sizeof(eight), n -= sizeof(eight)) {
-        memcpy(&eight, at, sizeof(eight));
-        all |= eight;
-    }
-    while (n > 0)
-        all |= at[--n];
-    return (all & UINT64_C(0x8080808080808080)) != 0;
-}
-
-/* A line, or the part of one that is at hand; with the LF that ends it, if it does. */
-static void note_line(struct dkim *k, const uint8_t *at, size_t n)
-{
-    struct dkim_facts *f = &k->facts;
-    bool lf = at[n - 1] == '\n';
-    size_t inner = lf ? n - 1 : n;
-    const uint8_t *cr = memchr(at, '\r', inner);
-    bool last_cr = inner > 0 ? at[inner - 1] == '\r' : k->cr;
-    f->bare |= (k->cr && inner > 0) || (cr != NULL && cr != at + inner - 1) || (lf && !last_cr);
-    f->nul |= memchr(at, '\0', n) != NULL;
-    f->eight_bit |= has_high_bit(at, inner);
-    k->cr = !lf && last_cr;
-    k->line += inner;
-    uint64_t octets = k->line - (last_cr ? 1 : 0);
-    f->longest = octets > f->longest ? octets : f->longest;
-    if (lf)
-        k->line = 0;
-}
-
-static void note(struct dkim *k, const uint8_t *at, size_t len)
-{
-    k->facts.size += len;
-    while (len > 0) {
-        const uint8_t *lf = memchr(at, '\n', len);
-        size_t n = lf != NULL ? (size_t)(lf - at) + 1 : len;
-        note_line(k, at, n);
-        at += n;
-        len -= n;
-    }
 }
 
 /* --- the header --- */
@@ -251,10 +211,12 @@ enum sp_err dkim_push(struct dkim *k, const void *bytes, size_t len)
     const uint8_t *at = bytes;
     if (k->ended)
         return SP_ERR_STATE;
-    note(k, at, len);
+    k->facts.size += len;
+    octets_look(&k->octets, at, len);
     for (; len > 0 && k->state != BODY; len--)
         in_header(k, *at++);
-    canon_body_push(&k->body, at, len);
+    if (!k->unsigned_body)
+        canon_body_push(&k->body, at, len);
     return k->failed ? SP_ERR_CRYPTO : SP_OK;
 }
 
@@ -266,8 +228,10 @@ enum sp_err dkim_end(struct dkim *k)
     if (k->state == NAME || k->state == BLANK || k->state == LAST_CR)
         malformed(k);
     end_field(k);
-    k->facts.bare |= k->cr;
-    k->facts.unfinished = k->line > 0;
+    k->facts.bare = k->octets.bare || k->octets.last == '\r';
+    k->facts.nul = k->octets.nul;
+    k->facts.eight_bit = k->octets.high;
+    k->facts.unfinished = k->facts.size > 0 && k->octets.last != '\n';
     canon_body_end(&k->body);
     if (k->failed || EVP_DigestFinal_ex(k->sha, k->body_hash, NULL) != 1)
         return SP_ERR_CRYPTO;

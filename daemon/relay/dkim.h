@@ -16,6 +16,7 @@
  */
 #include "daemon/relay/canon.h"
 #include "daemon/relay/from.h"
+#include "daemon/relay/octets.h"
 #include "envelope/error.h"
 
 #include <openssl/types.h>
@@ -35,7 +36,6 @@ enum dkim_algorithm { DKIM_RSA_SHA256 = 1, DKIM_ED25519_SHA256 = 2 };
 struct dkim_facts {
     uint64_t size;        /* bytes of the message */
     uint64_t header_size; /* with the blank line */
-    uint64_t longest;     /* octets of the longest line without its CRLF */
     bool eight_bit;       /* octets above 127 anywhere */
     bool header_utf8;     /* ... in the header: needs SMTPUTF8 */
     bool bare;            /* a CR or LF that stands alone: must not be sent (SMTP smuggling) */
@@ -55,8 +55,8 @@ struct dkim {
     EVP_MD_CTX *sha;
     bool failed, ended;
     uint8_t body_hash[DKIM_HASH];
-    uint64_t line;                /* octets of the line so far */
-    bool cr;                      /* the last octet was a CR */
+    struct octets octets;
+    bool unsigned_body;
     int state;                    /* enum of dkim.c: where in the header, or the body */
     bool keep;                    /* the field that is being read is one to be signed */
     size_t name_len, used, field; /* used: of fields; field: where the one being read begins */
@@ -74,6 +74,9 @@ struct dkim {
 /* SP_ERR_CRYPTO, SP_ERR_MEMORY. dkim_free wipes; safe on a zeroed struct, and twice. */
 enum sp_err dkim_begin(struct dkim *k);
 void dkim_free(struct dkim *k);
+/* Behind dkim_begin: there will be no signature, so that the body need not be hashed. Then
+ * dkim_hash returns SP_ERR_STATE. */
+void dkim_skip_body(struct dkim *k);
 /* The message as it goes out, less Received: and DKIM-Signature: that are put in front; any cut. */
 enum sp_err dkim_push(struct dkim *k, const void *bytes, size_t len);
 enum sp_err dkim_end(struct dkim *k);

@@ -84,7 +84,7 @@ static bool is_dns_name(const char *name)
 
 static enum sp_err check(const struct dkim *k, const struct dkim_key *key)
 {
-    if (!k->ended)
+    if (!k->ended || k->unsigned_body)
         return SP_ERR_STATE;
     if (k->facts.malformed || k->facts.from != 1 || !is_dns_name(key->selector) ||
         !is_dns_name(key->domain))

@@ -182,6 +182,8 @@ static enum sp_err read_all(struct delivery *d)
     size_t n = 1;
     facts_init(&v->facts);
     enum sp_err err = dkim_begin(&v->in.dkim);
+    if (d->config->dkim_selector.count == 0)
+        dkim_skip_body(&v->in.dkim);
     if (err == SP_OK)
         err = flow_begin(&d->flow, NULL, 0, true);
     while (err == SP_OK && n > 0) {
