@@ -152,9 +152,11 @@ static enum sp_err on_envelope(void *ctx, struct ipc_peer *peer, struct ipc_fram
     return ipc_peer_send(peer, SD_ENVELOPE_REPLY, frame->id, &out, -1);
 }
 
+#define PIECE_HEAD (1u + 8u + 4u) /* of the reply, in front of the bytes */
+_Static_assert(PIECE_HEAD + PART_MAX <= sizeof(reply_buf), "a part fits");
+
 static enum sp_err on_piece(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
 {
-    static uint8_t bytes[PART_MAX];
     struct delivery *d = ctx;
     size_t got = 0;
     uint64_t total = 0;
@@ -163,14 +165,16 @@ static enum sp_err on_piece(void *ctx, struct ipc_peer *peer, struct ipc_frame *
     uint32_t n = wire_get_u32(&frame->body);
     if (n == 0 || n > PART_MAX)
         return SP_ERR_FORMAT;
-    enum sp_err err =
-        store_queued_read(d->role->store, d->lease->job.no, piece, offset, bytes, n, &got, &total);
+    /* Straight to where they stand in the reply. */
+    enum sp_err err = store_queued_read(d->role->store, d->lease->job.no, piece, offset,
+                                        reply_buf + PIECE_HEAD, n, &got, &total);
     if (err != SP_OK)
         return answer(peer, SD_PIECE_REPLY, frame->id, err);
     struct wire_out out = wire_out(reply_buf, sizeof(reply_buf));
     wire_put_u8(&out, SP_OK);
     wire_put_u64(&out, total);
-    wire_put_b32(&out, bytes, got);
+    wire_put_u32(&out, (uint32_t)got);
+    out.len += got;
     return ipc_peer_send(peer, SD_PIECE_REPLY, frame->id, &out, -1);
 }
 

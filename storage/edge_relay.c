@@ -193,10 +193,14 @@ void lease_end_if_over(struct store_role *r, struct lease *l)
     struct store_job job;
     if (!l->ended || l->delivery != NULL)
         return; /* what it sent before it died is read first */
-    if (!l->settled && !l->stopped && job_settle(r, l) == SP_OK && l->job.crashes >= CRASHES_END)
-        fail_here(r, l);
+    /* Most have said all and were answered: what is in the open group is others'. */
+    enum sp_err flushed = l->pending ? group_flush(r) : SP_OK;
+    if (!l->settled && !l->stopped) {
+        if (job_settle(r, l) == SP_OK && l->job.crashes >= CRASHES_END)
+            fail_here(r, l);
+        flushed = group_flush(r);
+    }
     uint64_t next = now_ms() + 60000; /* if the database took nothing */
-    enum sp_err flushed = group_flush(r);
     enum sp_err err = store_job_get(r->store, l->job.no, l->job.job, &job);
     if (err == SP_ERR_NOT_FOUND)
         next = QUEUE_NEVER;

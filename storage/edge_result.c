@@ -234,6 +234,8 @@ static void say(struct store_role *r, void *arg, enum sp_err err)
 {
     struct said *s = arg;
     struct lease *l = lease_find(r, s->lease);
+    if (l != NULL)
+        l->pending = false;
     if (l != NULL && l->delivery != NULL)
         answer(l->delivery->peer, SD_RESULT_REPLY, s->frame, err);
     if (err == SP_OK) {
@@ -288,6 +290,7 @@ static enum sp_err record(struct delivery *d, struct said *s)
     for (size_t i = 0; i < res->n; i++)
         res->count[res->o[i].state]++;
     enum sp_err err = store_job_result(r->store, &l->job, res->o, res->n, now_ms(), &left);
+    l->pending = true;
     if (err != SP_OK)
         return err;
     l->n_reported += res->n;

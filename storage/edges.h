@@ -116,6 +116,7 @@ struct lease {
     bool ended;   /* its process is dead */
     bool stopped; /* since the relay is ending: no attempt of the job's */
     bool settled; /* the job's row says what comes next */
+    bool pending; /* ... or will, when the open group is on disk */
     enum queue_seen seen;
     struct delivery *delivery; /* whose channel is open; NULL */
 };
