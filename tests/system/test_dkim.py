@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import padding, rsa, utils
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-SOURCES = ["daemon/relay/canon.c", "daemon/relay/dkim.c", "daemon/relay/dkim_field.c", "daemon/relay/from.c",
+SOURCES = ["daemon/relay/canon.c", "daemon/relay/octets.c", "daemon/relay/dkim.c",
+           "daemon/relay/dkim_field.c", "daemon/relay/from.c",
            "envelope/utf8.c", "envelope/error.c", "sandbox/lockmem.c"]
 RSA, ED25519 = 1, 2
 
