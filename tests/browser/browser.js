@@ -7,8 +7,8 @@ const require = createRequire(join(BUILD, 'npm-dev', 'package.json'));
 const { chromium } = require('playwright-core');
 export const axeSource = require('axe-core').source;
 
-export const launch = () => chromium.launch({
+export const launch = (more = []) => chromium.launch({
     executablePath: process.env.CHROMIUM ?? '/usr/bin/chromium',
     args: ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking',
-        '--disable-component-update', '--disable-sync'],
+        '--disable-component-update', '--disable-sync', ...more],
 });

@@ -6,12 +6,12 @@ import { startFront } from './front.js';
 import { sealLink } from './seal.js';
 import { startTree } from './tree.js';
 
-export const world = { tree: null, front: null, browser: null };
+export const world = { tree: null, front: null, browser: null, flags: [] }; // flags: of the browser, beyond the usual
 
 before(async () => {
     world.tree = await startTree();
     world.front = await startFront(world.tree);
-    world.browser = await launch();
+    world.browser = await launch(world.flags);
 });
 
 after(async () => {

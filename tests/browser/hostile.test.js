@@ -4,11 +4,19 @@ import test, { after, before } from 'node:test';
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer } from 'node:net';
+import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { join } from 'node:path';
 import { deposit, done, read, world } from './harness.js';
+import { MARKUP, STYLES } from './leaks.js';
 import { crlf, html, withFiles } from './mails.js';
 import { strings } from '../../page/strings.js';
 
 const outside = { server: null, connections: 0, said: '' };
+const scratch = mkdtempSync('/var/tmp/sealpost-netlog-'), netlog = join(scratch, 'netlog.json');
+let names = 0;
+
+// The browser writes down what its network stack does: lookups, sockets, all.
+world.flags.push(`--log-net-log=${netlog}`);
 
 before(async () => {
     outside.server = createServer((socket) => {
@@ -19,7 +27,10 @@ before(async () => {
     await once(outside.server, 'listening');
     outside.url = `http://127.0.0.1:${outside.server.address().port}/leak`;
 });
-after(() => outside.server.close());
+after(() => {
+    outside.server.close();
+    rmSync(scratch, { recursive: true, force: true });
+});
 
 /** Opens the mail, gives the frame's document some time to do harm, and looks at what happened. */
 async function harmless(markup, look) {
@@ -61,23 +72,15 @@ test('no script runs', async () => {
     });
 });
 
-const REQUESTS = [
-    '<img src="OUT">', '<img srcset="OUT 1x, OUT 2x">', '<picture><source srcset="OUT"><img></picture>', '<body background="OUT">x',
-    '<table background="OUT"><tr><td background="OUT">x</table>', '<p style="background:url(OUT)">x</p>', '<p style="background:u\\72l(OUT)">x</p>',
-    '<style>@import "OUT"; @import url(OUT);</style>', '<style>@font-face{font-family:f;src:url(OUT)} p{font-family:f}</style><p>x</p>',
-    '<style>p{background-image:image-set("OUT" 1x)} li{list-style-image:url(OUT)} b{cursor:url(OUT),auto;content:url(OUT)}</style><p>x<ul><li>x</ul><b>x</b>',
-    '<style>p::before{content:url("OUT")} p{mask:url(OUT);filter:url(OUT#f);border-image:url(OUT) 1;shape-outside:url(OUT);clip-path:url(OUT#c)}</style><p>x</p>',
-    '<link rel="stylesheet" href="OUT"><link rel="preload" as="image" href="OUT"><link rel="prefetch" href="OUT"><link rel="dns-prefetch" href="OUT"><link rel="preconnect" href="OUT"><link rel="icon" href="OUT">',
-    '<video src="OUT" poster="OUT" autoplay></video><audio src="OUT" autoplay></audio><track src="OUT">', '<input type="image" src="OUT">',
-    '<svg><image href="OUT"/><use href="OUT#x"/></svg>', '<meta http-equiv="refresh" content="0;url=OUT">', '<iframe src="OUT"></iframe>',
-    '<frameset><frame src="OUT"></frameset>', '<object data="OUT"></object>', '<bgsound src="OUT">', '<img lowsrc="OUT" dynsrc="OUT" longdesc="OUT">',
-    '<html manifest="OUT"><p>x', '<form action="OUT"><input name=a></form>', '<a href="OUT" ping="OUT">x</a>', '<blockquote cite="OUT">x</blockquote>',
-    '<style>@namespace url(OUT); :root{--x:url(OUT)} p{background:var(--x)}</style><p>x</p>', '<img src="//127.0.0.1/x"><img src="\\\\127.0.0.1\\x">',
-    '<div style="background:#fff url(\'OUT\')">x</div><div style="background-image:-webkit-image-set(url(OUT) 1x)">x</div>',
-];
-
-test('no request leaves', async () => {
-    for (const markup of REQUESTS) await harmless(markup);
+test('no request leaves, and no name is looked up', async () => {
+    // Both, for a name shows itself in a lookup, and an address in a connection.
+    for (const markup of [...MARKUP, ...STYLES]) await harmless(markup + markup.replaceAll('OUT', `http://h${++names}.leak.test/x`), async (page) => {
+        const { x, y, height } = await page.locator('#frame').boundingBox();
+        for (const part of [0.1, 0.5, 0.9]) await page.mouse.move(x + 40, y + height * part);
+        await page.emulateMedia({ media: 'print' });
+        await page.emulateMedia({ media: null });
+        assert.equal(outside.connections, 0, markup);
+    });
 });
 
 test('the frame\'s own policy holds where the cleaning would have failed', async () => {
@@ -186,4 +189,14 @@ test('a mail whose height follows the frame does not grow for ever; a wide one d
         assert.ok(await height() <= 60100);
         assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth));
     });
+});
+
+test('the browser\'s own log of its network: no name of all these mails, no address outside', async () => {
+    const page = await world.browser.newPage();
+    await page.goto('http://control.leak.test/').catch(() => {}); // what a leak would look like
+    await world.browser.close(); // the log is whole then
+    const log = readFileSync(netlog, 'utf8');
+    assert.ok(names > 80);
+    assert.ok(log.includes('control.leak.test') && log.includes(new URL(world.front.url).host));
+    assert.deepEqual(new Set(log.match(/[\w-]+\.leak\.test/g)), new Set(['control.leak.test']));
 });

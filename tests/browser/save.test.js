@@ -2,7 +2,7 @@
 import test from 'node:test';
 import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+import { readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { deposit, done, read, world } from './harness.js';
 import { crlf, files, html, plain, withFiles } from './mails.js';
@@ -15,7 +15,7 @@ const fill = (words) => words.replace('{host}', new URL(world.front.url).host);
 
 /** Presses a button that downloads, and gives the file. */
 async function download(page, button) {
-    const [file] = await Promise.all([page.waitForEvent('download'), button.click()]);
+    const [file] = await Promise.all([page.waitForEvent('download', { timeout: 120000 }), button.click()]);
     return { name: file.suggestedFilename(), bytes: readFileSync(await file.path()) };
 }
 
@@ -52,6 +52,47 @@ test('to a picked file, as it comes', async () => {
     assert.equal(await page.evaluate(() => window.picked), 'large.bin');
     assert.deepEqual(await picked(page), { length: all[0].bytes.length,
         sha256: createHash('sha256').update(all[0].bytes).digest('hex') });
+    await done(page);
+});
+
+/** The most memory, in MB, that each process which runs pages has held since the last call (Linux counts it). */
+async function renderers() {
+    const session = await world.browser.newBrowserCDPSession();
+    const { processInfo } = await session.send('SystemInfo.getProcessInfo');
+    await session.detach();
+    return new Map(processInfo.filter((p) => p.type === 'renderer').map(({ id }) => {
+        const [, peak] = /VmHWM:\s+(\d+)/.exec(readFileSync(`/proc/${id}/status`, 'utf8'));
+        writeFileSync(`/proc/${id}/clear_refs`, '5');
+        return [id, Number(peak) / 1024];
+    }));
+}
+
+const large = (n) => {
+    const bytes = randomBytes(n);
+    return { mail: deposit(withFiles([{ name: 'large.bin', type: 'application/octet-stream', bytes, encoding: 'binary' }])),
+        sha256: createHash('sha256').update(bytes).digest('hex') };
+};
+
+test('100 MB are downloaded, byte for byte', async () => {
+    const { mail, sha256 } = large(100e6);
+    const page = await read(mail.url);
+    assert.ok((await row(page, 0).textContent()).includes('100 MB'));
+    const got = await download(page, row(page, 0).locator('button'));
+    assert.equal(createHash('sha256').update(got.bytes).digest('hex'), sha256);
+    assert.deepEqual(page.trouble, []);
+    await done(page);
+});
+
+test('250 MB to a picked file: byte for byte, and never half of it in memory', async () => {
+    const { mail, sha256 } = large(250e6);
+    const page = await read(mail.url, { picker: true });
+    await renderers();
+    const before = await renderers();
+    await row(page, 0).locator('button').click();
+    await row(page, 0).getByText(en.saved, { exact: true }).waitFor({ timeout: 120000 });
+    const grown = Math.max(...Array.from(await renderers(), ([id, peak]) => peak - (before.get(id) ?? 0)));
+    assert.ok(grown < 125, `${grown} MB more`); // most of it garbage that was not collected yet
+    assert.deepEqual(await picked(page), { length: 250e6, sha256 });
     await done(page);
 });
 
