@@ -48,6 +48,13 @@ def crlf(text):
     return text.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
 
 
+def lives(pid):
+    try:
+        return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] not in "ZX"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 class Client:
     """One user's sealpost, with a home of its own."""
 
@@ -177,8 +184,18 @@ class Tree:
         return status
 
     def kill(self):
+        """The supervisor, and by that all others: until the last is gone, what they hold is not free."""
+        pids = self.all_pids()
         self.process.kill()
         self.process.wait()
+        self.wait_gone(pids)
+
+    @staticmethod
+    def wait_gone(pids, seconds=120):
+        end = time.monotonic() + seconds
+        while any(lives(pid) for pid in pids):
+            assert time.monotonic() < end, "killed, and still there"
+            time.sleep(0.02)
 
     def remove(self):
         self.stop()

@@ -121,6 +121,7 @@ def test_refusals_are_counted_by_reason(measured):
         assert s.getreply()[0] == 550
         with socket.create_connection(("127.0.0.1", tree.smtp_port)) as second:
             assert second.recv(100).startswith(b"421")
+    wait_for(lambda: not tree.children(tree.pids()["smtp"]))  # there is room for one more
     with socket.create_connection(("127.0.0.1", tree.smtp_port)) as http:
         http.recv(200)
         http.sendall(b"GET / HTTP/1.1\r\n\r\n")

@@ -344,12 +344,14 @@ def test_P9_kept(fresh):
         time.sleep(rnd.uniform(0.1, 0.5))
         ready = t.said().count("sealpostd: ready")
         if victim == "all":
-            for pid in [t.process.pid, *t.pids().values()]:
+            victims = t.all_pids()
+            for pid in victims:
                 try:
                     os.kill(pid, signal.SIGKILL)
                 except ProcessLookupError:
                     pass
             t.process.wait()
+            t.wait_gone(victims)
             t.start()
         elif victim == "session":
             for pid in t.children(t.pids()["smtp"]):
