@@ -79,6 +79,7 @@ def test_a_wrong_password(smarthost_tree, world):
     mail = alice.send(letter(alice.address, [to]), [to])
     row = alice.tried(mail)
     assert row["state"] == "deferred" and "authentication failed" in row["text"], row
+    wait_for(lambda: tree.events("relay.deferred"))  # the log follows the status
     assert tree.events("relay.deferred")[-1]["code"] == 535
     assert "authentication failed" in server.log() and server.mails() == []
     write_password(tree, password, f"{USER}@{host}")

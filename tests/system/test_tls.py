@@ -41,8 +41,6 @@ def test_scanner_finds_nothing(fresh):
                 and not f["id"].startswith(NOT_OURS)] == []
 
 
-@root_only
-@pytest.mark.parametrize("mode", ["root"])  # user mode makes its own certificate
 def renewed(tree, old):
     try:
         return served_certificate(tree) != old
@@ -50,6 +48,8 @@ def renewed(tree, old):
         return False  # asked at the very moment when the keeper has the new key and smtp the old certificate
 
 
+@root_only
+@pytest.mark.parametrize("mode", ["root"])  # user mode makes its own certificate
 def test_a_new_certificate_ends_no_session(fresh):
     t = fresh().start()
     alice, old = t.user("alice"), served_certificate(t)
