@@ -42,13 +42,21 @@ static void may_go_on(uint32_t what, uint64_t offset)
 
 static bool goes_on(uint32_t what, uint64_t offset)
 {
+    size_t found = n_stops;
     for (size_t i = 0; i < n_stops; i++) {
-        if (stop[i].what != what || (stop[i].offset != offset && stop[i].offset != VISIT_ANYWHERE))
+        if (stop[i].what != what)
             continue;
-        stop[i] = stop[--n_stops];
-        return true;
+        if (stop[i].offset == offset) {
+            found = i;
+            break;
+        }
+        if (stop[i].offset == VISIT_ANYWHERE)
+            found = i;
     }
-    return n_stops == STOPS; /* too much to remember */
+    if (found == n_stops)
+        return n_stops == STOPS; /* too much to remember */
+    stop[found] = stop[--n_stops];
+    return true;
 }
 
 /* --- the log --- */

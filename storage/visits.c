@@ -10,24 +10,29 @@ static struct visit *set_of(struct visits *v, const uint8_t link[ID_SIZE])
 }
 
 static bool is_here(const struct visit *p, uint64_t now_ms, const uint8_t link[ID_SIZE],
-                    uint32_t what, uint64_t offset)
+                    uint32_t what)
 {
     return p->at_ms != 0 && p->what == what && now_ms - p->at_ms <= VISIT_IDLE_MS &&
-           (p->offset == offset || p->offset == VISIT_ANYWHERE) &&
            memcmp(p->link, link, ID_SIZE) == 0;
 }
 
 bool visits_go_on(struct visits *v, uint64_t now_ms, const uint8_t link[ID_SIZE], uint32_t what,
                   uint64_t offset)
 {
-    struct visit *set = set_of(v, link);
+    struct visit *set = set_of(v, link), *found = NULL;
     for (size_t i = 0; i < VISIT_WAYS; i++) {
-        if (!is_here(&set[i], now_ms, link, what, offset))
+        if (!is_here(&set[i], now_ms, link, what))
             continue;
-        set[i].at_ms = 0;
-        return true;
+        if (set[i].offset == offset) {
+            found = &set[i];
+            break; /* the very place goes before one that takes any */
+        }
+        if (set[i].offset == VISIT_ANYWHERE)
+            found = &set[i];
     }
-    return false;
+    if (found != NULL)
+        found->at_ms = 0;
+    return found != NULL;
 }
 
 void visits_stop(struct visits *v, uint64_t now_ms, const uint8_t link[ID_SIZE], uint32_t what,
