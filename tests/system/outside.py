@@ -114,6 +114,10 @@ class Postfix:
     def for_recipient(self, address):
         return [m for m in self.mails() if m[0] == address]
 
+    def arrived(self, address):
+        """The mails of a recipient who has got one, or is about to: it was taken, and goes through the queue."""
+        return wait_for(lambda: self.for_recipient(address))
+
 
 class Submission(Postfix):
     """Takes mail from one user alone, by their password (Cyrus SASL), over TLS alone. mechanisms: "PLAIN LOGIN"."""

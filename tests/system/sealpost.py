@@ -277,6 +277,13 @@ class Tree:
         return refused
 
     def events(self, name=None):
+        """Those in the log once it has come to rest: a role reports to the audit role, and does not wait for it."""
+        size = None
+        for _ in range(20):
+            size, before = self.log.stat().st_size, size
+            if size == before:
+                break
+            time.sleep(0.05)
         whole = self.log.read_bytes().rpartition(b"\n")[0]  # the last line may be half written
         lines = [json.loads(l) for l in whole.decode().splitlines()]
         return [l for l in lines if name in (None, l["event"])]

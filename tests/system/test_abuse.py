@@ -72,15 +72,19 @@ def test_connections_a_minute(fresh):
 
 
 def test_lesser_offences_add_up(fresh):
+    """Half of what is tolerated, and some of it is forgiven in the meantime: three, or two at once, are too many."""
     t = fresh(settings={"smtp": {"hold_off": "10s"}}).start()
-    for _ in range(3):
+    cut = 0
+    while True:
         sock, replies = connect(t)
-        reply(replies)
+        if not reply(replies).startswith("220"):
+            break
         assert say(sock, replies, "GET / HTTP/1.1")[:9] == "421 4.7.0"
         assert replies.read() == b""
-    wait_for(lambda: len(t.events("session.cut")) == 3)
-    assert {e["why"] for e in t.events("session.cut")} == {"speaks-http"}
-    assert status(t)["cut_speaks_http"] == "3"
+        cut += 1
+        wait_for(lambda: len(t.events("session.cut")) == cut)
+    assert cut in (2, 3) and {e["why"] for e in t.events("session.cut")} == {"speaks-http"}
+    assert status(t)["cut_speaks_http"] == str(cut)
     assert greeting(t) == "421 4.7.0 mail.example.test Not now, try again later\r\n"
     assert greeting(t, source="127.0.0.2")[:3] == "220"
     wait_for(lambda: greeting(t)[:3] == "220")

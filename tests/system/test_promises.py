@@ -17,6 +17,7 @@ import pytest
 
 import scan
 from sealpost import ROLES, content_of, crlf
+from outside import wait_for
 from test_mail import TEXT, attachment, encoded, multipart
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can read other processes' memory")
@@ -179,7 +180,7 @@ FORGED = {
 def test_P5_forged_frames_end_the_session_alone(shared_test_tree, name):
     t, alice = shared_test_tree
     kind, body = FORGED[name]
-    before = t.pids()
+    before, told = t.pids(), len(t.events("message.refused"))
     other = t.smtp()
     other.ehlo()
     frame = struct.pack(">HHI", kind, 0, 0) + body
@@ -190,8 +191,8 @@ def test_P5_forged_frames_end_the_session_alone(shared_test_tree, name):
         s.mail("a@outside.test")
         assert s.docmd(f"RCPT TO:<{alice.address}>")[0] in (451, -1)
     assert t.pids() == before
-    refusals = t.events("message.refused")
-    assert refusals and refusals[-1]["why"] == "forged-frame"
+    wait_for(lambda: len(t.events("message.refused")) > told)
+    assert t.events("message.refused")[-1]["why"] == "forged-frame"
     n = len(alice.list())
     other.sendmail("a@outside.test", [alice.address], crlf("Subject: x\n\nstill here\n"))
     other.quit()

@@ -229,4 +229,4 @@ def test_a_mail_is_sent_once(sending, world, alice):
     mail = alice.send(letter(alice.address, [to]), [to])
     assert alice.try_send(mail).status == 409
     alice.settled(mail)
-    assert len(world.postfix.for_recipient(to)) == 1
+    assert len(world.postfix.arrived(to)) == 1

@@ -273,7 +273,7 @@ def test_require_sends_verified_or_not_at_all(world, strict):
     to = f"verified-{os.urandom(4).hex()}@outside.test"
     text, mail = send_to(person, to)
     assert sent(person.settled(mail))
-    [(_, _, content, trace)] = world.postfix.for_recipient(to)
+    [(_, _, content, trace)] = world.postfix.arrived(to)
     assert "using TLS" in trace
     check_arrived(world, content, text)
 

@@ -236,7 +236,7 @@ def test_P7_revoked_while_it_waits(world):
         other = alice.run("send", f"z@{domain}", input=letter(alice.address, ["z"])).stdout.decode().split()[0]
         wait_for(lambda: server.mails)
         assert [m[1] for m in server.mails] == [[f"z@{domain}"]] and other != ident
-        assert len(world.postfix.for_recipient(there)) == 1
+        assert len(world.postfix.arrived(there)) == 1
     finally:
         tree.stop()
         tree.remove()
