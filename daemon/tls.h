@@ -32,7 +32,8 @@ enum sp_err tls_init(void);
  * tickets, no session cache, no renegotiation, no compression. Made in the parent, used after a
  * fork as well. The caller frees (SSL_CTX_free); an older context may go on being used beside a
  * newer one. SP_ERR_FORMAT: not a PEM chain; SP_ERR_DENIED: a kind of key that we do not serve
- * (RSA 2048 to 4096, P-256, P-384, Ed25519 are); SP_ERR_CRYPTO. */
+ * (RSA 2048 to 4096, P-256, P-384, Ed25519 are); SP_ERR_CRYPTO. At the end of a handshake a
+ * connection's process sets TCP_QUICKACK, which its filter has to allow. */
 enum sp_err tls_server_new(const char *pem, size_t len, SSL_CTX **out);
 
 /* The channel that this process asks for signatures: a session's own after the fork, or the web

@@ -140,15 +140,16 @@ static const struct rule memory[] = {
 };
 SET(memory, "memory", "locked memory, memory shared by descriptor");
 
+#define SOCKOPT(level, option)                                                                     \
+    WHEN(setsockopt, #option, INT(1, (unsigned)(level)), INT(2, (unsigned)(option)))
+
 static const struct rule session[] = {
     CALL(shutdown),
+    SOCKOPT(IPPROTO_TCP, TCP_QUICKACK),
     CALL(setitimer),
     CALL(alarm),
 };
-SET(session, "session", "ending its connection, its own deadline");
-
-#define SOCKOPT(level, option)                                                                     \
-    WHEN(setsockopt, #option, INT(1, (unsigned)(level)), INT(2, (unsigned)(option)))
+SET(session, "session", "answering at once, ending its connection, its own deadline");
 
 /* What glibc's fork() asks for: nothing shared, no namespace. */
 #define FORK_FLAGS (CLONE_CHILD_SETTID | CLONE_CHILD_CLEARTID | SIGCHLD)
@@ -169,21 +170,19 @@ static const struct rule forks[] = {
 };
 SET(forks, "forks", "forking a process under a filter of its own, and ending it");
 
+static const struct rule smtp[] = {
+    CALL(accept4),
+    CALL(getpeername),
+    CALL(getsockname),
+};
+SET(smtp, "smtp", "accepting connections");
+
+/* Outgoing TCP, and no other network. */
 #define TCP_OPTIONS                                                                                \
     SOCKOPT(SOL_SOCKET, SO_KEEPALIVE), SOCKOPT(SOL_SOCKET, SO_LINGER),                             \
         SOCKOPT(SOL_SOCKET, SO_RCVTIMEO), SOCKOPT(SOL_SOCKET, SO_SNDTIMEO),                        \
         SOCKOPT(SOL_SOCKET, SO_SNDBUF), SOCKOPT(SOL_SOCKET, SO_RCVBUF),                            \
         SOCKOPT(IPPROTO_TCP, TCP_NODELAY), SOCKOPT(IPPROTO_TCP, TCP_USER_TIMEOUT)
-
-static const struct rule smtp[] = {
-    CALL(accept4),
-    CALL(getpeername),
-    CALL(getsockname),
-    TCP_OPTIONS,
-};
-SET(smtp, "smtp", "accepting connections");
-
-/* Outgoing TCP, and no other network. */
 #define STREAM(family)                                                                             \
     WHEN(socket, #family ", SOCK_STREAM", INT(0, family), BITS(1, 0xf, SOCK_STREAM))
 static const struct rule outgoing[] = {
@@ -263,6 +262,7 @@ static const struct rule web[] = {
     SOCKOPT(SOL_SOCKET, SO_KEEPALIVE),
     SOCKOPT(SOL_SOCKET, SO_LINGER),
     SOCKOPT(IPPROTO_TCP, TCP_NODELAY),
+    SOCKOPT(IPPROTO_TCP, TCP_QUICKACK),
     WHEN(ioctl, "FIONREAD", INT(1, FIONREAD)),
     /* getnameinfo() wants the interface's name of a link-local client, and lives without it. */
     REFUSE(socket, EACCES),

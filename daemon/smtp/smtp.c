@@ -302,6 +302,21 @@ static const char *const unused[] = {"liblmdb.",    "libjansson.", "libinih.",  
                                      "libresolv.",  "libhogweed.", "libnettle.",  "libgmp.",
                                      NULL};
 
+/* Accepted sockets inherit these, so that no process of the cage needs to set them. */
+static enum sp_err set_options(const struct config *c)
+{
+    struct timeval idle = {.tv_sec = (time_t)c->smtp_idle};
+    int one = 1;
+    for (size_t i = 0; i < c->smtp_listen.count + c->lmtp_listen.count; i++) {
+        int fd = FD_EXTRA + (int)i;
+        if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &idle, sizeof(idle)) != 0 ||
+            setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &idle, sizeof(idle)) != 0 ||
+            setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one)) != 0)
+            return SP_ERR_SYSTEM;
+    }
+    return SP_OK;
+}
+
 static enum sp_err prepare(struct role *role)
 {
     enum lockmem_kind got;
@@ -320,6 +335,8 @@ static enum sp_err prepare(struct role *role)
     if (err == SP_OK)
         err = shed_libraries(unused);
     if (err == SP_OK)
+        err = set_options(role->config);
+    if (err == SP_OK)
         err = guests_init(&smtp.guests, role->config->hold_off * 1000, role->config->smtp_max_rate);
     smtp.clients = calloc(role->config->max_sessions, sizeof(*smtp.clients));
     return err == SP_OK && smtp.clients == NULL ? SP_ERR_MEMORY : err;
@@ -327,13 +344,7 @@ static enum sp_err prepare(struct role *role)
 
 static enum sp_err add_listener(struct smtp *s, int fd, bool lmtp)
 {
-    struct timeval idle = {.tv_sec = (time_t)s->role->config->smtp_idle};
     struct listener *l = &s->listeners[s->n_listeners++];
-    int one = 1;
-    /* Accepted sockets inherit these. */
-    setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &idle, sizeof(idle));
-    setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &idle, sizeof(idle));
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
     *l = (struct listener){.smtp = s, .fd = fd, .lmtp = lmtp};
     l->event = event_new(s->role->base, fd, EV_READ | EV_PERSIST, on_connection, l);
     return l->event != NULL ? SP_OK : SP_ERR_MEMORY;
