@@ -20,7 +20,7 @@ struct config_list {
     char *item[CONFIG_MAX_LIST];
 };
 
-enum config_yes { CONFIG_NO, CONFIG_YES };
+enum config_yes { CONFIG_NO, CONFIG_YES, CONFIG_AUTO };
 enum config_tls { TLS_MAY, TLS_REQUIRE };
 enum config_lock { LOCK_BEST, LOCK_SECRETMEM, LOCK_MLOCK };
 enum config_slots { SLOTS_IN_PLACE, SLOTS_ACCEPT_COW };

@@ -4,6 +4,7 @@
 #include "daemon/messages.h"
 #include "daemon/relay/delivery.h"
 #include "daemon/relay/edge.h"
+#include "daemon/relay/outside.h"
 #include "sandbox/lockmem.h"
 
 #include <errno.h>
@@ -185,7 +186,9 @@ static void stay_outside(const struct attempt *a, const struct route_host *host,
                          struct route_address *address, size_t *n, struct dialog_verdict *why)
 {
     const struct config *c = a->d->config;
-    if (c->relay_mode != RELAY_SMARTHOST && c->private_addresses != CONFIG_YES)
+    bool inside = c->private_addresses == CONFIG_YES || c->relay_mode == RELAY_SMARTHOST ||
+                  (c->private_addresses == CONFIG_AUTO && outside_is_inside(c->resolver_server));
+    if (!inside)
         route_keep_outside(host, address, n, why);
 }
 

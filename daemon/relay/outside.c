@@ -2,7 +2,7 @@
  * wrote one; nobody is trusted here but the tables. */
 #include "daemon/relay/outside.h"
 
-#include <stdbool.h>
+#include <arpa/inet.h>
 #include <string.h>
 
 struct block {
@@ -85,4 +85,20 @@ const char *outside_not(const uint8_t *bytes, size_t len)
             return not_four(bytes + embedded[i].at);
     const char *what = find(six, sizeof(six) / sizeof(six[0]), bytes);
     return what != NULL || is_in(bytes, &global) ? what : "reserved";
+}
+
+bool outside_is_inside(const char *server)
+{
+    char host[INET6_ADDRSTRLEN] = "";
+    uint8_t bytes[16];
+    const char *end = server != NULL ? strrchr(server, ':') : NULL;
+    if (end == NULL)
+        return false;
+    bool bracketed = server[0] == '[' && end > server + 1 && end[-1] == ']';
+    size_t skip = bracketed ? 1 : 0, len = (size_t)(end - server) - 2 * skip;
+    if (len >= sizeof(host))
+        return false;
+    memcpy(host, server + skip, len);
+    return inet_pton(bracketed ? AF_INET6 : AF_INET, host, bytes) == 1 &&
+           outside_not(bytes, bracketed ? 16 : 4) != NULL;
 }

@@ -42,6 +42,15 @@ def test_not_to_the_host_itself(outside_tree, world, domain):
     wait_for(lambda: tree.events("relay.failed"))
 
 
+def test_where_the_name_server_is_inside_exchangers_may_be(outside_tree, world):
+    """The default: this world's own name server is at a loopback address."""
+    tree = outside_tree(private_addresses="auto")
+    alice = Person(tree, "alice")
+    to = f"friend-{os.urandom(6).hex()}@outside.test"
+    mail = alice.send(letter(alice.address, [to]), [to])
+    assert alice.settled(mail)["state"] == "sent"
+
+
 def test_a_smarthost_may_be_anywhere(outside_tree, world):
     tree = outside_tree(private_addresses="no", mode="smarthost", smarthost=f"{POSTFIX}:{world.port}")
     alice = Person(tree, "alice")

@@ -208,7 +208,7 @@ static void has_defaults(void **state)
     assert_int_equal(config->max_message, 50u << 20);
     assert_int_equal(config->smtp_tls, TLS_MAY);
     assert_int_equal(config->check_sender, CONFIG_NO);
-    assert_int_equal(config->private_addresses, CONFIG_NO);
+    assert_int_equal(config->private_addresses, CONFIG_AUTO);
     assert_int_equal(config->memory_lock, LOCK_BEST);
     assert_string_equal(config->web_url, "https://h.example");
     assert_null(config->tls_key);
@@ -466,7 +466,7 @@ static void slices_hold_no_more(void **state)
         [ROLE_RELAY] = {"web.url", "appliance.hostname", "appliance.domain",
                         "appliance.shutdown_grace", "relay.mode", "relay.smarthost", "relay.tls",
                         "relay.port", "relay.private_addresses", "relay.deliveries",
-                        "relay.dkim_selector", "memory.lock"},
+                        "relay.dkim_selector", "memory.lock", "resolver.server"},
         [ROLE_RESOLVER] = {"relay.deliveries", "resolver.server", "smtp.max_sessions",
                            "smtp.check_sender"},
         [ROLE_WEB] = {"appliance.hostname", "appliance.domain", "appliance.shutdown_grace",

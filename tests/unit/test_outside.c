@@ -116,12 +116,31 @@ static void no_address(void **state)
     assert_non_null(outside_not(bytes, 5));
 }
 
+static void name_servers(void **state)
+{
+    (void)state;
+    assert_true(outside_is_inside("127.0.0.1:53"));
+    assert_true(outside_is_inside("10.1.2.3:5353"));
+    assert_true(outside_is_inside("[::1]:53"));
+    assert_true(outside_is_inside("[fd00::1]:53"));
+    assert_false(outside_is_inside("9.9.9.9:53"));
+    assert_false(outside_is_inside("[2620:fe::fe]:53"));
+    assert_false(outside_is_inside(NULL));
+    assert_false(outside_is_inside(""));
+    assert_false(outside_is_inside(":53"));
+    assert_false(outside_is_inside("[]:53"));
+    assert_false(outside_is_inside("[::1:53"));
+    assert_false(outside_is_inside("localhost:53"));
+    assert_false(outside_is_inside("127.0.0.1127.0.0.1127.0.0.1127.0.0.1127.0.0.1:53"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(refused),
         cmocka_unit_test(taken),
         cmocka_unit_test(no_address),
+        cmocka_unit_test(name_servers),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
