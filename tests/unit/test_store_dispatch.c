@@ -209,8 +209,9 @@ static void test_result_without_room(void **state)
         assert_int_equal(say_of(&d, told), SP_ERR_NO_SPACE);
     mdb_txn_abort(reader);
     mdb_env_close(env);
-    for (; told < d.n; told++) {
-        assert_int_equal(say_of(&d, told), SP_OK);
+    for (unsigned tries = 0; told < d.n; told++) {
+        while (say_of(&d, told) != SP_OK) /* a group that began before is still without room */
+            assert_in_range(tries++, 0, 100);
         expect_event(t, AUDIT_RELAY_SENT);
     }
     finish(t, &d, 0);
