@@ -212,15 +212,15 @@ enum {
 enum {
     SR_WANT = 0x0a00, /* u32 n: this many more jobs may be sent (replaces the number before) */
     SR_ENDED,         /* u64 lease, u32 signal (0: it ended by itself; SIGTERM: the relay is ending,
-                         and this counts as no attempt): its process is reaped. What it gave no
-                         result for is tried again */
+                         and this counts as no attempt), u32 n as in SR_WANT: its process is
+                         reaped. What it gave no result for is tried again */
     SR_JOB = 0x0a80,  /* u64 lease */
 };
 
-/* relay (parent) -> store, keeper, resolver */
+/* relay (parent) -> store, keeper, resolver. A delivery has no way to pass its channel on, so that
+ * the end of the channel is the end of the process. */
 enum {
     RP_DELIVERY = 0x0b00, /* +fd: u32 delivery, u64 lease; the delivery's channel */
-    RP_DELIVERY_GONE,     /* u32 delivery: its process is dead and reaped */
 };
 
 /* delivery <-> store */
@@ -242,7 +242,9 @@ enum {
                               (links; else 0), b16 subject (links; kind 0: why, for        people;
                               else empty), digest[32] (of a link's box; kind 3 alone), u16        n,
                               n times: b16 address of the sender's own; u16 n, n times: u16 index,
-                              b16 recipient address, b16 order (envelope/order.h) */
+                              b16 recipient address, b16 order (envelope/order.h). Then, if the mail
+                              may be opened and it all fits: b32 (b32 envelope, b32 box), b32 the
+                              whole ciphertext of piece 0. Else nothing: they are asked for */
     SD_ENVELOPE_REPLY, /* status, u32 total, then bytes of (b32 envelope, b32 box) from offset */
     SD_PIECE_REPLY,    /* status, u64 total ciphertext bytes, b32 bytes */
     SD_REPORT_BYTES_REPLY, /* status */

@@ -102,6 +102,49 @@ static enum sp_err put_job(struct store_role *r, const struct lease *l, struct w
     return err == SP_OK ? put_recipients(r, l, out) : err;
 }
 
+/* Envelope and box of a mail in the queue. *box lives until the next call. */
+static enum sp_err get_letter(struct store_role *r, uint64_t no, const uint8_t **envelope,
+                              size_t *len, const uint8_t **box, size_t *box_len)
+{
+    static uint8_t copy[BOX_MAX];
+    struct store_secret secret = {0};
+    bool needed;
+    enum sp_err err = store_secret_get(r->store, no, 0, &secret, &needed);
+    if (err == SP_OK && secret.box_len > sizeof(copy))
+        err = SP_ERR_FORMAT;
+    if (err != SP_OK)
+        return err;
+    memcpy(copy, secret.box, secret.box_len); /* does not outlive the next read */
+    *box = copy;
+    *box_len = secret.box_len;
+    return store_queued_envelope(r->store, no, envelope, len);
+}
+
+#define LETTER_HEADS (4u + 4u + 4u + 4u)
+
+/* A short mail comes along with its job, and spares three questions. */
+static void put_letter(struct store_role *r, uint64_t no, struct wire_out *out)
+{
+    const uint8_t *envelope, *box;
+    size_t len, box_len, got = 0, start = out->len, room = out->cap - out->len;
+    uint64_t total = 0;
+    if (!wire_out_ok(out) ||
+        get_letter(r, no, &envelope, &len, &box, &box_len) != SP_OK ||
+        room < LETTER_HEADS + PART_MAX || len + box_len > room - LETTER_HEADS - PART_MAX)
+        return;
+    wire_put_u32(out, (uint32_t)(8u + len + box_len));
+    wire_put_b32(out, envelope, len);
+    wire_put_b32(out, box, box_len);
+    uint8_t *bytes = out->at + out->len + 4;
+    if (store_queued_read(r->store, no, 0, 0, bytes, PART_MAX, &got, &total) == SP_OK &&
+        got == total) {
+        wire_put_u32(out, (uint32_t)got);
+        out->len += got;
+    } else {
+        out->len = start;
+    }
+}
+
 static uint8_t reply_buf[IPC_MAX_PAYLOAD];
 
 static enum sp_err on_job(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
@@ -115,6 +158,7 @@ static enum sp_err on_job(void *ctx, struct ipc_peer *peer, struct ipc_frame *fr
         return answer(peer, SD_JOB_REPLY, frame->id, err);
     /* A link's notification needs no more; so one who knows the password does not get the box. */
     if (d->lease->job.closed == CLOSED_NOT && d->lease->job.secret == 0) {
+        put_letter(d->role, d->lease->job.no, &out);
         ipc_permit(peer, SD_ENVELOPE);
         ipc_permit(peer, SD_PIECE);
     }
@@ -128,21 +172,10 @@ static enum sp_err on_job(void *ctx, struct ipc_peer *peer, struct ipc_frame *fr
 static enum sp_err on_envelope(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
 {
     struct delivery *d = ctx;
-    struct store_role *r = d->role;
-    static uint8_t box[BOX_MAX];
-    const uint8_t *envelope;
-    size_t len = 0, box_len;
-    struct store_secret secret = {0};
-    bool needed;
+    const uint8_t *envelope, *box;
+    size_t len = 0, box_len = 0;
     uint32_t offset = wire_get_u32(&frame->body);
-    enum sp_err err = store_secret_get(r->store, d->lease->job.no, 0, &secret, &needed);
-    box_len = secret.box_len;
-    if (err == SP_OK && box_len <= sizeof(box))
-        memcpy(box, secret.box, box_len); /* does not outlive the next read */
-    else if (err == SP_OK)
-        err = SP_ERR_FORMAT;
-    if (err == SP_OK)
-        err = store_queued_envelope(r->store, d->lease->job.no, &envelope, &len);
+    enum sp_err err = get_letter(d->role, d->lease->job.no, &envelope, &len, &box, &box_len);
     struct wire_out out = wire_out(reply_buf, sizeof(reply_buf));
     wire_put_u8(&out, SP_OK);
     if (err == SP_OK)
@@ -231,14 +264,5 @@ enum sp_err on_delivery(void *ctx, struct ipc_peer *peer, struct ipc_frame *fram
     l->delivery = d;
     LIST_INSERT_HEAD(&r->deliveries, d, next);
     r->n_deliveries++;
-    return SP_OK;
-}
-
-/* What it sent before it died is still read, up to the end of its channel. */
-enum sp_err on_delivery_gone(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
-{
-    (void)ctx;
-    (void)peer;
-    (void)wire_get_u32(&frame->body);
     return SP_OK;
 }

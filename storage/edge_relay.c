@@ -239,6 +239,7 @@ static enum sp_err on_ended(void *ctx, struct ipc_peer *peer, struct ipc_frame *
     struct lease *l = lease_find(r, wire_get_u64(&frame->body));
     uint32_t sig =
         wire_get_u32(&frame->body); /* any other, and an end without a word, are the same */
+    r->want = wire_get_u32(&frame->body);
     if (l == NULL || frame->body.bad || l->ended)
         return SP_ERR_FORMAT;
     l->ended = true;
@@ -272,9 +273,8 @@ enum sp_err relay_begin(struct store_role *r)
 
 static const struct ipc_rule rules[] = {
     {SR_WANT, false, false, 4, 4, on_want},
-    {SR_ENDED, false, false, 12, 12, on_ended},
+    {SR_ENDED, false, false, 16, 16, on_ended},
     {RP_DELIVERY, true, false, 12, 12, on_delivery},
-    {RP_DELIVERY_GONE, false, false, 4, 4, on_delivery_gone},
 };
 const struct ipc_rules relay_rules = {rules, sizeof(rules) / sizeof(rules[0]), UINT64_MAX,
                                       edge_gone};

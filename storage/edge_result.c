@@ -315,6 +315,16 @@ static enum sp_err record(struct delivery *d, struct said *s)
     return err;
 }
 
+/* Where results follow each other closely, the next one may share this one's sync; where servers
+ * are slow nobody waits. */
+static void expect_more(struct store_role *r)
+{
+    uint64_t now = clock_us();
+    if (now - r->last_result_us < GATHER_US && r->n_leases > r->n_replies + 1)
+        r->more_soon = 1;
+    r->last_result_us = now;
+}
+
 enum sp_err delivery_result(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
 {
     struct delivery *d = ctx;
@@ -337,5 +347,6 @@ enum sp_err delivery_result(void *ctx, struct ipc_peer *peer, struct ipc_frame *
         return answer(peer, SD_RESULT_REPLY, frame->id, err);
     }
     sweep_soon(d->role);
+    expect_more(d->role);
     return group_answer(d->role, &(struct reply){.then = say, .arg = s});
 }

@@ -135,7 +135,8 @@ struct store_role {
     size_t n_replies;
     bool flushing; /* its answers are being given: nothing may flush again */
     uint64_t first_reply_us;
-    uint16_t more_soon; /* messages that the sealer expects to commit any moment */
+    uint16_t more_soon; /* messages and results that are expected any moment */
+    uint64_t last_result_us;
     struct event *gather;
     struct bucket proofs[BUCKETS];          /* by user number */
     struct histogram commit_us, group_size; /* answers a commit */
@@ -175,6 +176,7 @@ uint64_t now_ms(void); /* wall clock */
 /* Commits the group and sends every answer that waits for it. SP_OK, or why all of it is lost. Not
  * from what is called with an answer (reply.then): that would give the answers twice. */
 enum sp_err group_flush(struct store_role *r);
+#define GATHER_US 2500u /* the longest that a first answer waits for others to share its sync */
 /* Adds an answer (status alone) to those that wait. */
 enum sp_err group_answer(struct store_role *r, const struct reply *reply);
 /* An answer of a status alone, now. */
@@ -302,7 +304,6 @@ struct lease *lease_find(struct store_role *r, uint64_t id);
 /* edge_delivery.c */
 extern const struct ipc_rules delivery_rules;
 enum sp_err on_delivery(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame);
-enum sp_err on_delivery_gone(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame);
 /* Why nothing of a job is opened any more, for people. */
 const char *closed_text(enum store_closed closed);
 

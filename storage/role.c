@@ -17,7 +17,6 @@
 #define DATA_DIR       "."   /* the root of the cage */
 #define SWEEP_BLOCKS   256u  /* freed in one group */
 #define SWEEP_PAUSE_US 5000  /* between groups, for those who wait */
-#define GATHER_US      2500u /* the longest that a first answer waits for others to share its sync */
 
 static struct store_role the_store;
 
@@ -112,7 +111,7 @@ enum sp_err group_answer(struct store_role *r, const struct reply *reply)
 }
 
 /* Whether it is worth waiting a moment for others to share the sync: the sealer has sent more
- * already, or expects to. */
+ * already, or expects to, or results of deliveries come thick and fast. */
 static bool more_comes(struct store_role *r)
 {
     const struct timeval moment = {.tv_usec = GATHER_US};

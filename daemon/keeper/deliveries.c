@@ -297,20 +297,8 @@ static enum sp_err on_delivery(void *ctx, struct ipc_peer *peer, struct ipc_fram
     return SP_OK; /* the rest when the turn is over */
 }
 
-static enum sp_err on_delivery_gone(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
-{
-    struct keeper *k = ctx;
-    (void)peer;
-    uint32_t id = wire_get_u32(&frame->body);
-    struct delivery *d = wire_in_done(&frame->body) ? find_delivery(k, id) : NULL;
-    if (d != NULL)
-        forget(d);
-    return SP_OK;
-}
-
 static const struct ipc_rule relay_rule[] = {
     {RP_DELIVERY, true, false, 12, 12, on_delivery},
-    {RP_DELIVERY_GONE, false, false, 4, 4, on_delivery_gone},
 };
 
 static void on_relay_gone(void *ctx, struct ipc_peer *peer, enum sp_err why)
@@ -324,7 +312,7 @@ static void on_relay_gone(void *ctx, struct ipc_peer *peer, enum sp_err why)
     k->relay = NULL;
 }
 
-static const struct ipc_rules relay_rules = {relay_rule, 2, UINT64_MAX, on_relay_gone};
+static const struct ipc_rules relay_rules = {relay_rule, 1, UINT64_MAX, on_relay_gone};
 
 enum sp_err deliveries_open(struct keeper *k)
 {

@@ -13,7 +13,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* Whom a delivery talks to, in the order of its channels. */
+/* Whom a delivery talks to, in the order of its channels; the last is left out where the way is
+ * known without the DNS. */
 static const enum role_id peers[] = {ROLE_STORE, ROLE_KEEPER, ROLE_RESOLVER};
 #define N_PEERS (sizeof(peers) / sizeof(peers[0]))
 _Static_assert(N_PEERS == DELIVERY_CHANNELS, "one channel for each");
@@ -40,21 +41,19 @@ static enum sp_err hand_on(struct deliveries *d, enum role_id to, const struct d
     return tell(d, to, RP_DELIVERY, &body, end);
 }
 
-static void tell_gone(struct deliveries *d, enum role_id to, uint32_t id)
+static size_t room(const struct deliveries *d)
 {
-    uint8_t buf[4];
-    struct wire_out body = wire_out(buf, sizeof(buf));
-    wire_put_u32(&body, id);
-    if (tell(d, to, RP_DELIVERY_GONE, &body, -1) != SP_OK)
-        _exit(1); /* a role is gone: the tree comes down */
+    size_t taken = d->n_running + d->n_waiting;
+    return taken < d->n_places && !d->ending ? d->n_places - taken : 0;
 }
 
 static void tell_ended(struct deliveries *d, uint64_t lease, uint32_t sig)
 {
-    uint8_t buf[12];
+    uint8_t buf[16];
     struct wire_out body = wire_out(buf, sizeof(buf));
     wire_put_u64(&body, lease);
     wire_put_u32(&body, sig);
+    wire_put_u32(&body, (uint32_t)room(d));
     if (ipc_peer_send(d->store, SR_ENDED, 0, &body, -1) != SP_OK)
         _exit(1);
 }
@@ -63,8 +62,7 @@ void deliveries_want(struct deliveries *d)
 {
     uint8_t buf[4];
     struct wire_out body = wire_out(buf, sizeof(buf));
-    size_t taken = d->n_running + d->n_waiting;
-    wire_put_u32(&body, (uint32_t)(taken < d->n_places ? d->n_places - taken : 0));
+    wire_put_u32(&body, (uint32_t)room(d));
     if (ipc_peer_send(d->store, SR_WANT, 0, &body, -1) != SP_OK)
         _exit(1);
 }
@@ -100,7 +98,7 @@ static _Noreturn void run_child(const struct deliveries *d, void *vault,
                                          .template_len = d->template_len,
                                          .vault = vault};
     delivery_watch_signals();
-    forked_keep(channels, N_PEERS);
+    forked_keep(channels, d->n_peers);
     /* Locked memory is made under the parent's filter; the delivery's own has no call for it. */
     enum sp_err err = delivery_prepare(&start);
     if (err == SP_OK) {
@@ -116,7 +114,7 @@ static enum sp_err open_channels(struct deliveries *d, const struct delivery_pla
 {
     size_t n = 0;
     enum sp_err err = SP_OK;
-    while (err == SP_OK && n < N_PEERS) {
+    while (err == SP_OK && n < d->n_peers) {
         int pair[2];
         err = ipc_pair(pair);
         if (err != SP_OK)
@@ -128,11 +126,8 @@ static enum sp_err open_channels(struct deliveries *d, const struct delivery_pla
         else
             close(pair[0]);
     }
-    while (err != SP_OK && n > 0) {
-        n--;
-        close(ours[n]);
-        tell_gone(d, peers[n], p->id);
-    }
+    while (err != SP_OK && n > 0)
+        close(ours[--n]);
     return err;
 }
 
@@ -150,11 +145,8 @@ static enum sp_err start(struct deliveries *d, struct delivery_place *p, uint64_
     if (pid == 0)
         run_child(d, vault, ours);
     keep_vault(p);
-    for (size_t i = 0; i < N_PEERS; i++) {
+    for (size_t i = 0; i < d->n_peers; i++)
         close(ours[i]);
-        if (pid < 0)
-            tell_gone(d, peers[i], p->id);
-    }
     if (pid < 0)
         return SP_ERR_SYSTEM;
     p->pid = pid;
@@ -247,11 +239,9 @@ static void bury(struct deliveries *d, struct delivery_place *p, int status)
     if (p->vault != NULL)
         lockmem_wipe(p->vault, sizeof(struct vault)); /* it may have died before it did so itself */
     event_del(p->deadline);
-    for (size_t i = 0; i < N_PEERS; i++)
-        tell_gone(d, peers[i], p->id);
-    tell_ended(d, p->lease, end_signal(d, status));
     p->pid = 0;
     d->n_running--;
+    tell_ended(d, p->lease, end_signal(d, status));
 }
 
 void deliveries_reap(struct deliveries *d)
@@ -265,10 +255,8 @@ void deliveries_reap(struct deliveries *d)
                 bury(d, &d->place[i], status);
                 any = true;
             }
-    if (!any || d->ending)
-        return;
-    start_waiting(d);
-    deliveries_want(d);
+    if (any && !d->ending)
+        start_waiting(d);
 }
 
 void deliveries_signal(const struct deliveries *d, int sig)
@@ -280,6 +268,10 @@ void deliveries_signal(const struct deliveries *d, int sig)
 
 enum sp_err deliveries_init(struct deliveries *d, size_t n)
 {
+    struct route r;
+    bool literal = d->role->config->relay_mode == RELAY_SMARTHOST &&
+                   route_smarthost(d->role->config->smarthost, &r) && r.host[0].literal.len > 0;
+    d->n_peers = literal ? N_PEERS - 1 : N_PEERS;
     d->place = calloc(n, sizeof(*d->place));
     d->waiting = calloc(n, sizeof(*d->waiting));
     if (d->place == NULL || d->waiting == NULL)

@@ -44,6 +44,7 @@ struct deliveries {
     struct sock_fprog filter; /* the delivery's, compiled once */
     struct delivery_place *place;
     size_t n_places, n_running;
+    size_t n_peers; /* whom each delivery has a channel to */
     /* Leases that came while SR_WANT was on its way and no place is free any more. */
     uint64_t *waiting;
     size_t n_waiting;
@@ -56,7 +57,7 @@ struct deliveries {
 enum sp_err deliveries_init(struct deliveries *d, size_t n);
 /* Runs this lease, now or when a place is free. SP_ERR_LIMIT: more than were ever asked for. */
 enum sp_err deliveries_start(struct deliveries *d, uint64_t lease);
-/* Reaps those that ended, starts those that wait, says to the store what it may send. */
+/* Reaps those that ended, says so to the store, starts those that wait. */
 void deliveries_reap(struct deliveries *d);
 /* Tells the store how many jobs it may send. */
 void deliveries_want(struct deliveries *d);

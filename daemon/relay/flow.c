@@ -170,6 +170,14 @@ static enum sp_err equip(struct flow_reader *r)
     return r->cake != NULL && r->hash != NULL ? SP_OK : SP_ERR_MEMORY;
 }
 
+static enum sp_err check_local(struct flow_reader *r)
+{
+    if (EVP_DigestInit_ex2(r->hash, sha256, NULL) != 1 ||
+        EVP_DigestUpdate(r->hash, r->part[0].bytes, r->part[0].len) != 1)
+        return SP_ERR_CRYPTO;
+    return check_hash(r);
+}
+
 static enum sp_err start_reader(struct flow *s, struct flow_reader *r, uint16_t number,
                                 const struct piece *piece)
 {
@@ -185,7 +193,7 @@ static enum sp_err start_reader(struct flow *s, struct flow_reader *r, uint16_t 
     r->now = 0;
     r->at = r->local ? CAKE_HEADER : 0;
     if (r->local)
-        return SP_OK;
+        return s->check && r != s->added ? check_local(r) : SP_OK;
     r->part[0].len = 0;
     if (s->check && EVP_DigestInit_ex2(r->hash, sha256, NULL) != 1)
         return SP_ERR_CRYPTO;
@@ -219,6 +227,17 @@ enum sp_err flow_add(struct flow *s, const uint8_t *added, size_t len)
     r->part[0].len = (size_t)cake_sealed_length(len);
     s->added = r;
     return cake_seal(piece->key, NULL, added, len, r->part[0].frame);
+}
+
+enum sp_err flow_bring(struct flow *s, const uint8_t *bytes, size_t len)
+{
+    struct flow_reader *r = s->body;
+    if (s->secret->n == 0 || len != cake_sealed_length(s->secret->piece[0].length))
+        return SP_ERR_PEER;
+    r->local = true;
+    r->part[0].bytes = bytes;
+    r->part[0].len = len;
+    return SP_OK;
 }
 
 enum sp_err flow_begin(struct flow *s, const char *front, size_t front_len, bool check)

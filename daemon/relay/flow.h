@@ -75,6 +75,9 @@ enum sp_err flow_init(struct flow *s, int store, struct flow_secret *secret);
 /* Takes complete header fields that stand in front of the body, at most FLOW_ADDED bytes
  * (SP_ERR_LIMIT): sealed at once, so the caller wipes its own. */
 enum sp_err flow_add(struct flow *s, const uint8_t *added, size_t len);
+/* The whole ciphertext of piece 0, which is then not asked for; it stays the caller's, and there.
+ * SP_ERR_PEER: it is not as long as that. */
+enum sp_err flow_bring(struct flow *s, const uint8_t *bytes, size_t len);
 /* From the beginning (anew). check: each piece's hash as well, in the first pass. */
 enum sp_err flow_begin(struct flow *s, const char *front, size_t front_len, bool check);
 /* Up to cap bytes; *n = 0 at the end. SP_ERR_AUTH: a piece is not what the manifest says;

@@ -105,6 +105,10 @@ enum sp_err job_decode(const uint8_t *bytes, size_t len, struct job *job)
         get_order(&in, job->kind, job->order[i]);
         job->rcpt[i] = ascii_form(job->to[i], &used_others);
     }
+    if (!in.bad && in.left > 0) {
+        job->letter = wire_get_b32(&in, in.left, &job->letter_len);
+        job->piece = wire_get_b32(&in, in.left, &job->piece_len);
+    }
     if (wire_in_done(&in))
         return SP_OK;
     memset(job, 0, offsetof(struct job, own));

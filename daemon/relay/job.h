@@ -28,6 +28,9 @@ struct job {
     uint64_t expires_ms;       /* of a link */
     uint8_t digest[HASH_SIZE]; /* of a link's box: recipient_id is its id */
     char subject[JOB_ADDRESS]; /* of a link; kind 0: why nothing can be opened any more */
+    /* What came along of a short mail (SD_JOB_REPLY), where the job was decoded from; NULL. */
+    const uint8_t *letter, *piece;
+    size_t letter_len, piece_len;
     size_t n_own, n;
     /* n_own and n of these are set */
     const char *own[JOB_OWN]; /* the sender's addresses, as the store compares them */
@@ -41,6 +44,7 @@ struct job {
 /* Asks for it; its texts live as long as the process. SP_ERR_PEER: what came is no job. Or the
  * status of the store. */
 enum sp_err job_fetch(int store, struct job *job);
+/* job points into bytes. */
 enum sp_err job_decode(const uint8_t *bytes, size_t len, struct job *job);
 /* Whether the sender may write as this address: one of its own, or one of them with a +tag, as the
  * store compares them (store_address). */

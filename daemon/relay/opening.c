@@ -21,10 +21,13 @@ static uint8_t part[IPC_HEADER + IPC_MAX_PAYLOAD];
 
 /* --- envelope --- */
 
-static enum sp_err fetch(size_t *len)
+static enum sp_err fetch(const struct job *job, const uint8_t **at, size_t *len)
 {
     uint32_t total = 0;
-    *len = 0;
+    *at = job->letter != NULL ? job->letter : bytes;
+    *len = job->letter_len;
+    if (job->letter != NULL)
+        return SP_OK;
     do {
         uint8_t frame[IPC_HEADER + 4];
         struct wire_out body = wire_out(frame + IPC_HEADER, 4);
@@ -52,9 +55,9 @@ struct letter {
     size_t box_len;
 };
 
-static enum sp_err decode(const struct job *job, size_t len, struct letter *l)
+static enum sp_err decode(const struct job *job, const uint8_t *at, size_t len, struct letter *l)
 {
-    struct wire_in in = wire_in(bytes, len);
+    struct wire_in in = wire_in(at, len);
     size_t envelope_len;
     const uint8_t *envelope = wire_get_b32(&in, len, &envelope_len);
     l->box_bytes = wire_get_b32(&in, BOX_MAX, &l->box_len);
@@ -137,6 +140,8 @@ static enum sp_err open_manifest(struct delivery *d, const struct letter *l)
         lockmem_wipe(&v->flow, sizeof(v->flow));
     if (err == SP_OK)
         err = flow_init(&d->flow, DELIVERY_STORE, &v->flow);
+    if (err == SP_OK && d->job.piece != NULL)
+        err = flow_bring(&d->flow, d->job.piece, d->job.piece_len);
     if (err == SP_OK)
         err = flow_add(&d->flow, m.added, m.added_len);
     lockmem_wipe(v->in.manifest, len < sizeof(v->in.manifest) ? len : sizeof(v->in.manifest));
@@ -153,10 +158,11 @@ static bool is_final(enum sp_err err)
 enum sp_err opening_open(struct delivery *d, struct dialog_verdict *why)
 {
     struct letter letter = {0};
+    const uint8_t *at;
     size_t len;
-    enum sp_err err = fetch(&len);
+    enum sp_err err = fetch(&d->job, &at, &len);
     if (err == SP_OK)
-        err = decode(&d->job, len, &letter);
+        err = decode(&d->job, at, len, &letter);
     if (err == SP_OK)
         err = open_manifest(d, &letter);
     d->opened = err == SP_OK && is_ordered(&d->job, &letter);

@@ -22,7 +22,7 @@
 #define LEAVING_MAX     8u
 #define LEAVING_SECONDS 1
 
-#define DELIVERIES_SLACK 16u /* ended ones whose RP_DELIVERY_GONE is still under way */
+#define DELIVERIES_SLACK 16u /* ended ones whose channel's end was not read yet */
 
 static struct resolver {
     struct role *role;
@@ -110,20 +110,8 @@ static enum sp_err on_delivery(void *ctx, struct ipc_peer *peer, struct ipc_fram
     return SP_OK;
 }
 
-static enum sp_err on_delivery_dead(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
-{
-    (void)ctx;
-    (void)peer;
-    uint32_t id = wire_get_u32(&frame->body);
-    struct asker *d = wire_in_done(&frame->body) ? find_delivery(id) : NULL;
-    if (d != NULL)
-        forget(d);
-    return SP_OK;
-}
-
 static const struct ipc_rule relay_rule[] = {
     {RP_DELIVERY, true, false, 4 + 8, 4 + 8, on_delivery},
-    {RP_DELIVERY_GONE, false, false, 4, 4, on_delivery_dead},
 };
 
 /* A relay that is gone has no deliveries left that could hear an answer. */
@@ -139,7 +127,7 @@ static void on_relay_gone(void *ctx, struct ipc_peer *peer, enum sp_err why)
     ipc_peer_free(peer);
 }
 
-static const struct ipc_rules relay_rules = {relay_rule, 2, UINT64_MAX, on_relay_gone};
+static const struct ipc_rules relay_rules = {relay_rule, 1, UINT64_MAX, on_relay_gone};
 
 /* --- the role --- */
 

@@ -264,6 +264,23 @@ static inline void put_order(struct peers *p, struct wire_out *out, size_t i)
     wire_put_b16(out, order, link ? HASH_SIZE : SIGN_SIZE);
 }
 
+/* Whether a short mail comes along with its job, as from the store, or is asked for, as a long one. */
+static bool peer_brings;
+
+static inline void bring_mail(const struct peers *p, struct wire_out *out)
+{
+    const struct mail *m = p->mail;
+    size_t len = m->sealed_len[0] + (p->wrong_part == 2) - (p->wrong_part == 1);
+    if (!peer_brings || p->kind != BOX_RELAY || p->wrong_part == 3 || p->on_piece != NULL ||
+        m->n == 0 || m->letter_len + len + 8 > out->cap - out->len)
+        return;
+    wire_put_b32(out, m->letter, m->letter_len);
+    wire_put_u32(out, (uint32_t)len);
+    wire_put_bytes(out, m->sealed[0], m->sealed_len[0] - (p->wrong_part == 1));
+    if (p->wrong_part == 2)
+        wire_put_u8(out, 0);
+}
+
 static inline void store_job(struct peers *p, struct wire_out *out)
 {
     uint8_t puk[KEY_SIZE];
@@ -300,6 +317,7 @@ static inline void store_job(struct peers *p, struct wire_out *out)
         wire_put_str(out, p->to[i]);
         put_order(p, out, i);
     }
+    bring_mail(p, out);
 }
 
 static inline void store_piece(struct peers *p, struct wire_in *in, struct wire_out *out)

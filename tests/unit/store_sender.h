@@ -328,6 +328,7 @@ struct lent {
     uint32_t attempt;
     uint8_t message_id[ID_SIZE], puk_pk[KEY_SIZE], report_pk[KEY_SIZE];
     char destination[256], why[256];
+    bool brought; /* the mail came along */
     uint16_t n, index[100];
     uint8_t order[100]; /* first byte of each */
 };
@@ -337,6 +338,7 @@ static inline void want(struct tree *t, uint32_t n)
     uint8_t buf[4];
     struct wire_out out = wire_out(buf, sizeof(buf));
     wire_put_u32(&out, n);
+    t->wanted = n;
     assert_int_equal(ipc_send_fd(t->relay, SR_WANT, 0, buf, 4, -1), SP_OK);
 }
 
@@ -351,6 +353,7 @@ static inline uint64_t take_lease(struct tree *t)
     f = next(t->relay);
     assert_int_equal(f.type, SR_JOB);
     assert_int_equal(wire_get_u64(&f.body), lease);
+    t->wanted--;
     return lease;
 }
 
@@ -374,6 +377,38 @@ static inline void get_string(struct wire_in *in, char out[256])
     assert_non_null(at);
     memcpy(out, at, len);
     out[len] = '\0';
+}
+
+/* What comes along with a job is what would be answered if it were asked for. */
+static inline void expect_same(int channel, const uint8_t *bytes, size_t len, size_t skip,
+                               uint16_t type, const struct wire_out *question)
+{
+    struct wire_in in;
+    assert_int_equal(ask(channel, type, question, &in), SP_OK);
+    assert_non_null(wire_get_bytes(&in, skip));
+    assert_int_equal(in.left, len);
+    assert_memory_equal(in.at, bytes, len);
+}
+
+static inline bool check_brought(int channel, struct wire_in *in)
+{
+    static uint8_t letter[IPC_MAX_PAYLOAD], piece[IPC_MAX_PAYLOAD];
+    uint8_t buf[16];
+    size_t letter_len, piece_len;
+    const uint8_t *at = wire_get_b32(in, in->left, &letter_len);
+    memcpy(letter, at, letter_len);
+    at = wire_get_b32(in, in->left, &piece_len);
+    memcpy(piece, at, piece_len);
+    bool done = wire_in_done(in);
+    struct wire_out out = wire_out(buf, sizeof(buf));
+    wire_put_u32(&out, 0);
+    expect_same(channel, letter, letter_len, 4, SD_ENVELOPE, &out);
+    out = wire_out(buf, sizeof(buf));
+    wire_put_u16(&out, 0);
+    wire_put_u64(&out, 0);
+    wire_put_u32(&out, PART_MAX);
+    expect_same(channel, piece, piece_len, 8 + 4, SD_PIECE, &out);
+    return done;
 }
 
 static inline void ask_job(struct lent *d)
@@ -403,7 +438,8 @@ static inline void ask_job(struct lent *d)
         const uint8_t *order = wire_get_b16(&in, SIGN_SIZE, &len);
         d->order[i] = len > 0 ? order[0] : 0;
     }
-    assert_true(wire_in_done(&in));
+    d->brought = in.left > 0;
+    assert_true(d->brought ? check_brought(d->channel, &in) : wire_in_done(&in));
 }
 
 /* Takes a lease and asks for its job. */
@@ -443,12 +479,13 @@ static inline enum sp_err result(struct lent *d, uint8_t state, uint16_t code)
 /* The delivery's process ends. */
 static inline void finish(struct tree *t, struct lent *d, uint32_t signal_number)
 {
-    uint8_t buf[12];
+    uint8_t buf[16];
     struct wire_out out = wire_out(buf, sizeof(buf));
     close(d->channel);
     wire_put_u64(&out, d->lease);
     wire_put_u32(&out, signal_number);
-    assert_int_equal(ipc_send_fd(t->relay, SR_ENDED, 0, buf, 12, -1), SP_OK);
+    wire_put_u32(&out, t->wanted);
+    assert_int_equal(ipc_send_fd(t->relay, SR_ENDED, 0, buf, 16, -1), SP_OK);
 }
 
 /* --- looking --- */

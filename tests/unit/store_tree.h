@@ -37,6 +37,7 @@ struct tree {
     int ring_fd;
     uint8_t *ring;
     uint64_t head;
+    uint32_t wanted; /* jobs that the relay has asked for and not got */
 };
 
 /* --- the child --- */

@@ -522,5 +522,7 @@ int main(void)
         TEST(test_stays_outside),
         TEST(test_foreign_domain),
     };
-    return cmocka_run_group_tests(tests, start, NULL);
+    int failed = cmocka_run_group_tests_name("asked for", tests, start, NULL);
+    peer_brings = true;
+    return failed + cmocka_run_group_tests_name("along with the job", tests, NULL, NULL);
 }

@@ -125,8 +125,8 @@ static void give(uint64_t lease)
     assert_int_equal(ipc_send_fd(end[STORE], SR_JOB, 0, body, 8, -1), SP_OK);
 }
 
-/* The delivery's three channels as the peers get them; its number. */
-static uint32_t expect_delivery(uint64_t lease, int channel[3])
+/* The delivery's three channels as the peers get them. */
+static void expect_delivery(uint64_t lease, int channel[3])
 {
     uint32_t number = 0;
     for (int i = STORE; i <= RESOLVER; i++) {
@@ -139,20 +139,15 @@ static uint32_t expect_delivery(uint64_t lease, int channel[3])
         assert_true(f.fd >= 0);
         channel[i] = f.fd;
     }
-    return number;
 }
 
-static void expect_gone(uint32_t number, uint64_t lease, uint32_t sig)
+static void expect_ended(uint64_t lease, uint32_t sig, uint32_t want)
 {
-    for (int i = STORE; i <= RESOLVER; i++) {
-        struct ipc_frame f = next(i);
-        assert_int_equal(f.type, RP_DELIVERY_GONE);
-        assert_int_equal(wire_get_u32(&f.body), number);
-    }
     struct ipc_frame f = next(STORE);
     assert_int_equal(f.type, SR_ENDED);
     assert_int_equal(wire_get_u64(&f.body), lease);
     assert_int_equal(wire_get_u32(&f.body), sig);
+    assert_int_equal(wire_get_u32(&f.body), want);
 }
 
 /* It asks for its job first of all; then it is at our mercy. */
@@ -191,34 +186,30 @@ static void test_a_lease(void **state)
     (void)state;
     expect_want(PLACES);
     give(77);
-    uint32_t number = expect_delivery(77, channel);
+    expect_delivery(77, channel);
     expect_question(channel[STORE]);
     shut(channel);
-    expect_gone(number, 77, 0);
-    expect_want(PLACES);
+    expect_ended(77, 0, PLACES);
 }
 
 /* Those that come too many, since SR_WANT was on its way, wait; more than that is nonsense. */
 static void test_places(void **state)
 {
     int channel[PLACES + 1][3];
-    uint32_t number[PLACES + 1];
     (void)state;
     expect_want(PLACES);
     for (uint64_t i = 0; i < PLACES; i++) {
         give(i + 1);
-        number[i] = expect_delivery(i + 1, channel[i]);
+        expect_delivery(i + 1, channel[i]);
         expect_question(channel[i][STORE]);
     }
     give(100);
     shut(channel[1]);
-    expect_gone(number[1], 2, 0);
-    number[PLACES] = expect_delivery(100, channel[PLACES]);
-    expect_want(0);
+    expect_ended(2, 0, 0);
+    expect_delivery(100, channel[PLACES]);
     expect_question(channel[PLACES][STORE]);
     shut(channel[0]);
-    expect_gone(number[0], 1, 0);
-    expect_want(1);
+    expect_ended(1, 0, 1);
     for (uint64_t i = 0; i < 1 + PLACES + 1; i++)
         give(200 + i); /* one is begun, as many as there are places may wait */
     int status;
@@ -244,11 +235,10 @@ static void test_crash(void **state)
     expect_want(PLACES);
     for (uint64_t i = 0; i < 2; i++) {
         give(5 + i);
-        uint32_t number = expect_delivery(5 + i, channel);
+        expect_delivery(5 + i, channel);
         expect_question(channel[STORE]);
         kill(newest_child(), signals[i]);
-        expect_gone(number, 5 + i, (uint32_t)signals[i]);
-        expect_want(PLACES);
+        expect_ended(5 + i, (uint32_t)signals[i], PLACES);
         shut(channel);
     }
     struct wire_in fields;
@@ -297,16 +287,13 @@ static void test_stop(void **state)
     }
     assert_int_equal(ipc_send_fd(end[STOP], 1, 0, NULL, 0, -1), SP_OK);
     shut(channel[0]); /* the other one waits for our answer */
-    for (int n = 0; n < 2; n++)
-        for (int i = STORE; i <= RESOLVER; i++) {
-            assert_int_equal(next(i).type, RP_DELIVERY_GONE);
-            if (i != STORE)
-                continue;
-            struct ipc_frame f = next(STORE);
-            assert_int_equal(f.type, SR_ENDED);
-            wire_get_u64(&f.body);
-            assert_int_equal(wire_get_u32(&f.body), SIGTERM); /* no attempt of the job's */
-        }
+    for (int n = 0; n < 2; n++) {
+        struct ipc_frame f = next(STORE);
+        assert_int_equal(f.type, SR_ENDED);
+        wire_get_u64(&f.body);
+        assert_int_equal(wire_get_u32(&f.body), SIGTERM); /* no attempt of the job's */
+        assert_int_equal(wire_get_u32(&f.body), 0);
+    }
     shut(channel[1]);
     assert_int_equal(waitpid(role_pid, &status, 0), role_pid);
     assert_int_equal(status, 0);

@@ -75,6 +75,7 @@ static void test_delivery(void **state)
     assert_memory_equal(a.message_id, id, ID_SIZE);
     deliver(t, &b);
     assert_string_equal(b.destination, "other.example");
+    assert_true(a.brought && b.brought);
     struct wire_out out = wire_out(buf, sizeof(buf));
     wire_put_u32(&out, 0);
     assert_int_equal(ask(a.channel, SD_ENVELOPE, &out, &in), SP_OK);
@@ -449,14 +450,15 @@ static void test_bad_relay(void **state)
 {
     struct tree *t = *state;
     struct client ann;
-    uint8_t buf[12];
+    uint8_t buf[16];
     for (int i = 0; i < 2; i++) {
         struct wire_out out = wire_out(buf, sizeof(buf));
         begin(t, &ann);
         wire_put_u64(&out, 12345); /* a lease that nobody has */
         wire_put_u32(&out, 0);
+        wire_put_u32(&out, 0);
         if (i == 0)
-            assert_int_equal(ipc_send_fd(t->relay, SR_ENDED, 0, buf, 12, -1), SP_OK);
+            assert_int_equal(ipc_send_fd(t->relay, SR_ENDED, 0, buf, 16, -1), SP_OK);
         else
             assert_int_equal(ipc_send_fd(t->relay, SR_WANT, 0, buf, 5, -1), SP_OK);
         expect_end(t->relay);
