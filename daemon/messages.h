@@ -107,7 +107,7 @@ enum {
 #define FORM_MAX   (4u << 20)    /* bytes */
 #define SENT_MAX   (512u << 10)  /* bytes of sent_copy: ciphertext of the sender's own (4.6) */
 #define LINK_AGENT 512u          /* bytes of the agent in SW_LINK_PAGE */
-#define PART_MAX   (64u * 1024u) /* bytes of one SW_UPLOAD_PUT, SD_PIECE, SD_REPORT_BYTES ... */
+#define PART_MAX   (64u * 1024u) /* bytes of one SW_UPLOAD_PUT, SD_REPORT_BYTES ... */
 
 /* web <-> store. token[32] names an authenticated session of one user's device. */
 enum {
@@ -227,7 +227,7 @@ enum {
 enum {
     SD_JOB = 0x0c00, /* (nothing); once */
     SD_ENVELOPE,     /* u32 offset */
-    SD_PIECE,        /* u16 piece, u64 offset, u32 bytes (1..PART_MAX) */
+    SD_PIECE,        /* u16 piece, u64 offset, u32 bytes (1..SD_PIECE_MAX) */
     SD_REPORT_BYTES, /* bytes of piece 0 of a report to the sender, in order */
     SD_REPORT,       /* b32 envelope, b32 box: kept until SD_RESULT, and delivered with it */
     SD_RESULT, /* b16 host, u8 tls (0 none, 1 encrypted, 2 verified), u16 n, n times: u16 index, u8
@@ -251,6 +251,8 @@ enum {
     SD_REPORT_REPLY,       /* status */
     SD_RESULT_REPLY,       /* status: on disk, synced */
 };
+
+#define SD_PIECE_MAX (120u * 1024u) /* bytes: its frame is as full as can be */
 
 /* delivery <-> keeper. For the lease that its channel was announced with. */
 enum {

@@ -128,8 +128,7 @@ static void put_letter(struct store_role *r, uint64_t no, struct wire_out *out)
     const uint8_t *envelope, *box;
     size_t len, box_len, got = 0, start = out->len, room = out->cap - out->len;
     uint64_t total = 0;
-    if (!wire_out_ok(out) ||
-        get_letter(r, no, &envelope, &len, &box, &box_len) != SP_OK ||
+    if (!wire_out_ok(out) || get_letter(r, no, &envelope, &len, &box, &box_len) != SP_OK ||
         room < LETTER_HEADS + PART_MAX || len + box_len > room - LETTER_HEADS - PART_MAX)
         return;
     wire_put_u32(out, (uint32_t)(8u + len + box_len));
@@ -186,7 +185,7 @@ static enum sp_err on_envelope(void *ctx, struct ipc_peer *peer, struct ipc_fram
 }
 
 #define PIECE_HEAD (1u + 8u + 4u) /* of the reply, in front of the bytes */
-_Static_assert(PIECE_HEAD + PART_MAX <= sizeof(reply_buf), "a part fits");
+_Static_assert(PIECE_HEAD + SD_PIECE_MAX <= sizeof(reply_buf), "a part fits");
 
 static enum sp_err on_piece(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
 {
@@ -196,7 +195,7 @@ static enum sp_err on_piece(void *ctx, struct ipc_peer *peer, struct ipc_frame *
     uint16_t piece = wire_get_u16(&frame->body);
     uint64_t offset = wire_get_u64(&frame->body);
     uint32_t n = wire_get_u32(&frame->body);
-    if (n == 0 || n > PART_MAX)
+    if (n == 0 || n > SD_PIECE_MAX)
         return SP_ERR_FORMAT;
     /* Straight to where they stand in the reply. */
     enum sp_err err = store_queued_read(d->role->store, d->lease->job.no, piece, offset,

@@ -14,9 +14,9 @@
 #include <strings.h>
 #include <time.h>
 
-#define DATA_DIR       "."   /* the root of the cage */
-#define SWEEP_BLOCKS   256u  /* freed in one group */
-#define SWEEP_PAUSE_US 5000  /* between groups, for those who wait */
+#define DATA_DIR       "."  /* the root of the cage */
+#define SWEEP_BLOCKS   256u /* freed in one group */
+#define SWEEP_PAUSE_US 5000 /* between groups, for those who wait */
 
 static struct store_role the_store;
 

@@ -9,7 +9,7 @@
 #include <sodium.h>
 #include <string.h>
 
-_Static_assert(FLOW_PART <= PART_MAX, "one request brings a part");
+_Static_assert(FLOW_PART <= SD_PIECE_MAX, "one request brings a part");
 
 static struct flow_reader readers[3]; /* ciphertext: no need for locked memory */
 static EVP_MD *sha256;

@@ -16,7 +16,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define FLOW_CHUNKS 3u /* of a part: as many as PART_MAX holds besides the header */
+#define FLOW_CHUNKS 7u /* of a part: as many as SD_PIECE_MAX holds besides the header */
 #define FLOW_PART   (CAKE_HEADER + FLOW_CHUNKS * CAKE_SEALED)
 #define FLOW_FRAME  (IPC_HEADER + 13u + FLOW_PART)
 #define FLOW_ADDED  (CAKE_CHUNK - 1u) /* bytes of added header fields that are sent */

@@ -264,7 +264,8 @@ static inline void put_order(struct peers *p, struct wire_out *out, size_t i)
     wire_put_b16(out, order, link ? HASH_SIZE : SIGN_SIZE);
 }
 
-/* Whether a short mail comes along with its job, as from the store, or is asked for, as a long one. */
+/* Whether a short mail comes along with its job, as from the store, or is asked for, as a long one.
+ */
 static bool peer_brings;
 
 static inline void bring_mail(const struct peers *p, struct wire_out *out)
