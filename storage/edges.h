@@ -117,6 +117,7 @@ struct lease {
     bool stopped; /* since the relay is ending: no attempt of the job's */
     bool settled; /* the job's row says what comes next */
     bool pending; /* ... or will, when the open group is on disk */
+    uint64_t unread, since_us; /* bytes that its delivery has not asked for yet; when it began */
     enum queue_seen seen;
     struct delivery *delivery; /* whose channel is open; NULL */
 };
@@ -301,6 +302,8 @@ void lease_end_if_over(struct store_role *r, struct lease *lease);
 /* What comes next for a job that was tried, in the open group. */
 enum sp_err job_settle(struct store_role *r, struct lease *lease);
 struct lease *lease_find(struct store_role *r, uint64_t id);
+/* Its delivery has got so many bytes of pieces. */
+void lease_read(struct store_role *r, struct lease *l, uint64_t bytes);
 /* edge_delivery.c */
 extern const struct ipc_rules delivery_rules;
 enum sp_err on_delivery(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame);

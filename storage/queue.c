@@ -452,6 +452,7 @@ void queue_retry(struct queue *q, uint64_t no, uint16_t job, uint64_t now_ms)
         return;
     struct destination *d = j->lane->destination;
     heap_remove(&q->heap, &d->timer);
+    d->window = q->per_destination; /* who asks for this knows that it is up again */
     unpark(q, d);
     job_stop(q, j);
     job_wait(q, j, now_ms, now_ms);

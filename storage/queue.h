@@ -39,7 +39,8 @@ enum sp_err queue_lease(struct queue *q, uint64_t now_ms, uint64_t *no, uint16_t
 enum queue_seen { QUEUE_UNSEEN, QUEUE_ANSWERED, QUEUE_DOWN };
 void queue_end(struct queue *q, uint64_t no, uint16_t job, uint64_t next_ms, enum queue_seen seen,
                uint64_t now_ms);
-/* Due at once, also if its destination was down; nothing if it is leased. */
+/* Due at once, also if its destination was down, which is then taken for up again; nothing if it is
+ * leased. */
 void queue_retry(struct queue *q, uint64_t no, uint16_t job, uint64_t now_ms);
 /* When to ask queue_lease again; QUEUE_NEVER: when something changes. */
 uint64_t queue_wake(const struct queue *q);
