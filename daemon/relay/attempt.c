@@ -132,8 +132,9 @@ static enum sp_err converse(struct attempt *a, bool *again)
     }
     if (alive && err == SP_OK)
         dialog_quit(&v->in.dialog);
+    else
+        lockmem_wipe(&v->in.dialog, sizeof(v->in.dialog));
     remote_close(&v->remote);
-    lockmem_wipe(&v->in.dialog, sizeof(v->in.dialog));
     return err;
 }
 

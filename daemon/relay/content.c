@@ -26,6 +26,7 @@ struct content {
     struct dialog_verdict *v;
     struct octets seen; /* of the mail so far, which begins as if behind a line's end */
     bool ended;         /* the source has no more */
+    size_t most;        /* bytes at the beginning of out[] in which there may be some of it */
     unsigned owed;      /* answers to BDAT */
 };
 
@@ -161,6 +162,11 @@ static enum sp_err write_block(struct content *c, const uint8_t *at, size_t len)
 
 /* --- DATA --- */
 
+static void keep_most(struct content *c, size_t made)
+{
+    c->most = made > c->most ? made : c->most;
+}
+
 /* The next block in out[0..*made), behind the last one the final dot. False: *done says why. */
 static bool prepare_block(struct content *c, size_t *made, enum sp_err *done)
 {
@@ -186,6 +192,7 @@ static bool prepare_block(struct content *c, size_t *made, enum sp_err *done)
         memcpy(out + *made, ".\r\n", 3);
         *made += 3;
     }
+    keep_most(c, *made);
     return true;
 }
 
@@ -276,6 +283,7 @@ static bool prepare_chunk(struct content *c, size_t *len, enum sp_err *done)
     err = is_clean(c, at, *len) ? SP_OK : SP_ERR_FORMAT;
     if (err == SP_OK && c->ended)
         err = finish_line(c, at, len);
+    keep_most(c, HEAD + *len);
     if (err != SP_OK)
         *done = unfit(c);
     return err == SP_OK;
@@ -319,7 +327,7 @@ enum sp_err dialog_content(struct dialog *d, const struct dialog_mail *mail,
     struct content c = {.d = d, .mail = mail, .v = v, .seen.last = '\n'};
     enum sp_err err = d->chunking ? send_chunks(&c) : send_data(&c);
     remote_hold(d->remote, false);
-    lockmem_wipe(d->out, sizeof(d->out));
+    lockmem_wipe(d->out, err == SP_OK ? c.most : sizeof(d->out));
     d->out_len = 0;
     return err;
 }

@@ -223,7 +223,7 @@ static enum dialog_next secure(struct dialog *d, struct dialog_verdict *v)
 enum dialog_next dialog_open(struct dialog *d, struct remote *remote,
                              const struct dialog_settings *set, struct dialog_verdict *v)
 {
-    memset(d, 0, sizeof(*d));
+    memset(d, 0, offsetof(struct dialog, out));
     d->remote = remote;
     d->set = set;
     enum dialog_next next = implicit_tls(d, v);
@@ -247,5 +247,5 @@ void dialog_quit(struct dialog *d)
 {
     if (d->remote != NULL && !d->over)
         dialog_ask(d, "QUIT", DIALOG_MS_QUIT);
-    lockmem_wipe(d, sizeof(*d));
+    lockmem_wipe(d, offsetof(struct dialog, out));
 }

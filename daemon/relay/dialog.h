@@ -96,7 +96,7 @@ struct dialog {
     struct reply reply;
     struct dialog_verdict all; /* on its way to those it is for: servers may quote mail */
     size_t out_len;
-    uint8_t out[DIALOG_CHUNK + 1024];
+    uint8_t out[DIALOG_CHUNK + 1024]; /* wiped by each who has used it, as far as he has */
 };
 
 /* From the greeting to where transactions may begin, on a connection that was just made (and stays

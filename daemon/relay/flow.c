@@ -11,7 +11,9 @@
 
 _Static_assert(FLOW_PART <= SD_PIECE_MAX, "one request brings a part");
 
-static struct flow_reader readers[3]; /* ciphertext: no need for locked memory */
+/* Ciphertext: no need for locked memory. */
+static struct flow_reader readers[3];
+static uint8_t frames[3][2][FLOW_FRAME];
 static EVP_MD *sha256;
 
 /* --- parts --- */
@@ -51,8 +53,7 @@ static enum sp_err receive(struct flow *s)
     size_t len;
     s->asked[0] = s->asked[1];
     s->n_asked--;
-    enum sp_err err =
-        edge_receive(s->store, SD_PIECE, r->part[to].frame, sizeof(r->part[to].frame), &in);
+    enum sp_err err = edge_receive(s->store, SD_PIECE, r->part[to].frame, FLOW_FRAME, &in);
     if (err == SP_OK && edge_status(&in) != SP_OK)
         err = SP_ERR_STATE; /* the store has no such part: nothing is wrong with the mail */
     if (err != SP_OK)
@@ -207,6 +208,9 @@ enum sp_err flow_init(struct flow *s, int store, struct flow_secret *secret)
     *s = (struct flow){.store = store, .secret = secret};
     s->body = &readers[0];
     s->attachment = &readers[1];
+    for (int i = 0; i < 3; i++)
+        for (int j = 0; j < 2; j++)
+            readers[i].part[j].frame = frames[i][j];
     if (sha256 == NULL && (sha256 = EVP_MD_fetch(NULL, "SHA256", NULL)) == NULL)
         return SP_ERR_CRYPTO;
     return SP_OK;

@@ -49,7 +49,7 @@ struct flow_reader {
     struct {
         const uint8_t *bytes;
         size_t len;
-        uint8_t frame[FLOW_FRAME];
+        uint8_t *frame; /* FLOW_FRAME bytes */
     } part[2];
 };
 

@@ -185,7 +185,7 @@ static enum sp_err read_all(struct delivery *d)
 {
     struct vault *v = d->vault;
     uint8_t *buf = v->remote.in;
-    size_t n = 1;
+    size_t n = 1, most = 0;
     facts_init(&v->facts);
     enum sp_err err = dkim_begin(&v->in.dkim);
     if (d->config->dkim_selector.count == 0)
@@ -194,11 +194,12 @@ static enum sp_err read_all(struct delivery *d)
         err = flow_begin(&d->flow, NULL, 0, true);
     while (err == SP_OK && n > 0) {
         err = flow_read(&d->flow, buf, REMOTE_IN, &n);
+        most = n > most ? n : most;
         facts_push(&v->facts, buf, n);
         if (err == SP_OK)
             err = dkim_push(&v->in.dkim, buf, n);
     }
-    lockmem_wipe(buf, REMOTE_IN);
+    lockmem_wipe(buf, err == SP_OK ? most : REMOTE_IN);
     facts_end(&v->facts);
     return err == SP_OK ? dkim_end(&v->in.dkim) : err;
 }

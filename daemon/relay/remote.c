@@ -70,7 +70,7 @@ static enum sp_err wait_for(const struct remote *r, short events)
 
 static void begin(struct remote *r, int fd, uint64_t whole_ms, const volatile sig_atomic_t *stop)
 {
-    memset(r, 0, sizeof(*r));
+    memset(r, 0, offsetof(struct remote, in));
     r->fd = fd;
     r->deadline_ms = whole_ms > 0 ? remote_now_ms() + whole_ms : 0;
     r->stop = stop;
@@ -149,7 +149,8 @@ void remote_close(struct remote *r)
     remote_tls_end(r);
     if (r->fd >= 0)
         close(r->fd);
-    lockmem_wipe(r, sizeof(*r));
+    lockmem_wipe(r->in, r->most);
+    lockmem_wipe(r, offsetof(struct remote, in));
     r->fd = -1;
 }
 
@@ -166,16 +167,21 @@ static enum remote_try clear_result(struct remote *r, ssize_t n)
     return TRY_OVER;
 }
 
-static enum remote_try try_read(struct remote *r, short *events)
+static enum remote_try read_clear(struct remote *r, short *events)
 {
-    r->at = r->len = 0;
-    if (r->ssl != NULL)
-        return remote_tls_read(r, events);
     ssize_t n = recv(r->fd, r->in, sizeof(r->in), 0);
     *events = POLLIN;
     enum remote_try tried = clear_result(r, n);
     if (tried == TRY_DONE)
         r->len = (size_t)n;
+    return tried;
+}
+
+static enum remote_try try_read(struct remote *r, short *events)
+{
+    r->at = r->len = 0;
+    enum remote_try tried = r->ssl != NULL ? remote_tls_read(r, events) : read_clear(r, events);
+    r->most = r->len > r->most ? r->len : r->most;
     return tried;
 }
 

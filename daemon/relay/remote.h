@@ -43,8 +43,9 @@ struct remote {
     const volatile sig_atomic_t *stop; /* NULL, or ends waits when set */
     bool hold;                         /* for now stop is not looked at */
     size_t at, len;                    /* read and not yet taken: in[at..len) */
-    uint8_t in[REMOTE_IN];
-    char why[96]; /* why TLS failed, printable ASCII, or empty */
+    size_t most;                       /* of in[], so many bytes were ever filled */
+    char why[96];                      /* why TLS failed, printable ASCII, or empty */
+    uint8_t in[REMOTE_IN];             /* not zeroed at first, nor touched where nothing came */
 };
 
 /* Milliseconds, monotonic. */

@@ -176,7 +176,7 @@ static void spoil(struct peers *p, unsigned count)
 
 static void test_damaged_between_passes(void **state)
 {
-    static uint8_t text[140000];
+    static uint8_t text[300000]; /* three parts */
     (void)state;
     memcpy(text, header, strlen(header));
     mail_lines(text + strlen(header), sizeof(text) - strlen(header), "body");

@@ -295,7 +295,7 @@ static void test_told_to_end_inside_content(void **state)
     (void)state;
     memcpy(text, header, strlen(header));
     mail_lines(text + strlen(header), sizeof(text) - strlen(header), "body");
-    mail_piece(&mail, text, sizeof(text) / 4, 0);
+    mail_piece(&mail, text, sizeof(text) / 2, 0); /* seven parts */
     mail_seal(&mail);
     server_start(&server);
     peers.on_piece = stop_now;

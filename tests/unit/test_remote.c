@@ -118,10 +118,9 @@ static void test_read(void **state)
     assert_int_equal(r.end, REMOTE_CLOSED);
     assert_int_equal(remote_fill(&r), SP_ERR_PEER);
     assert_int_equal(remote_write(&r, "x", 1), SP_ERR_PEER);
-    memset(r.in, 'S', sizeof(r.in));
+    assert_memory_equal(r.in, "moreo", 5);
     remote_close(&r);
-    for (size_t i = 0; i < sizeof(r.in); i++)
-        assert_int_equal(r.in[i], 0);
+    assert_memory_equal(r.in, "\0\0\0\0\0", 5);
 }
 
 struct drip {
