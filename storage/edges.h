@@ -113,10 +113,10 @@ struct lease {
     uint16_t n_open, open[STORE_JOB_RECIPIENTS]; /* recipients that it is about */
     bool reported[STORE_JOB_RECIPIENTS];
     size_t n_reported;
-    bool ended;   /* its process is dead */
-    bool stopped; /* since the relay is ending: no attempt of the job's */
-    bool settled; /* the job's row says what comes next */
-    bool pending; /* ... or will, when the open group is on disk */
+    bool ended;                /* its process is dead */
+    bool stopped;              /* since the relay is ending: no attempt of the job's */
+    bool settled;              /* the job's row says what comes next */
+    bool pending;              /* ... or will, when the open group is on disk */
     uint64_t unread, since_us; /* bytes that its delivery has not asked for yet; when it began */
     enum queue_seen seen;
     struct delivery *delivery; /* whose channel is open; NULL */
