@@ -183,7 +183,7 @@ enum sp_err store_queued_read(struct store *s, uint64_t no, uint16_t piece, uint
                               uint8_t *out, size_t len, size_t *got, uint64_t *total)
 {
     (void)s;
-    insist(no == 11 && len > 0 && len <= PART_MAX);
+    insist(no == 11 && len > 0 && len <= SD_PIECE_MAX);
     *total = 100;
     if (piece > 0 || offset > 100)
         return SP_ERR_LIMIT;
@@ -262,6 +262,17 @@ void commit_soon(struct store_role *r)
 uint64_t now_ms(void)
 {
     return 1000;
+}
+
+uint64_t clock_us(void)
+{
+    return 1000000;
+}
+
+void lease_read(struct store_role *r, struct lease *l, uint64_t bytes)
+{
+    (void)r;
+    insist(l == &fuzz_lease && bytes <= 100);
 }
 
 void audit_emit(enum audit_event event, ...)
