@@ -166,13 +166,20 @@ class RelayingSealpost(Sealpost):
 
 class SigningSealpost(RelayingSealpost):
     """The same with DKIM: each mail is hashed as a verifier would, and signed with RSA-2048."""
-    name = "signing"
+    name = "signing-rsa"
+    key = ("-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048")
 
     def start(self):
         key = self.dir / "dkim.pem"
-        run("openssl", "genpkey", "-algorithm", "RSA", "-pkeyopt", "rsa_keygen_bits:2048", "-out", key)
+        run("openssl", "genpkey", *self.key, "-out", key)
         self.relay += f"\ndkim_selector = bench\ndkim_key = {key}"
         super().start()
+
+
+class SigningEd25519(SigningSealpost):
+    """With an Ed25519 key (RFC 8463)."""
+    name = "signing-ed25519"
+    key = ("-algorithm", "ED25519")
 
 
 def drain(server, sink, count, size):
