@@ -24,6 +24,8 @@ COMMON  := -std=c11 -D_GNU_SOURCE -DSEALPOST_VERSION='"$(VERSION)"' -I. -I$(B)/g
 CFLAGS  ?= -O2 -g
 SANITIZE := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 LDHARDEN := -pie -Wl,-z,now,-z,relro,-z,noexecstack
+# libunbound is to find our socket() (daemon/door/sockets.c).
+EXPORTS  := -Wl,--export-dynamic-symbol=socket
 LIBS     = $(shell pkg-config --libs libssl libcrypto libsodium libseccomp lmdb libevent libevent_openssl jansson inih libidn2 libunbound) -lresolv
 CLIENT_LIBS = $(shell pkg-config --libs libcurl)
 
@@ -35,7 +37,7 @@ say      = @printf '  %-4s %s\n' $(1) $@
 ENVELOPE := $(wildcard envelope/*.c)
 SANDBOX  := $(wildcard sandbox/*.c)
 DAEMON   := $(filter-out daemon/main.c,$(wildcard daemon/*.c)) $(wildcard storage/*.c) \
-            $(wildcard daemon/smtp/*.c daemon/sealer/*.c daemon/keeper/*.c daemon/web/*.c daemon/audit/*.c daemon/relay/*.c daemon/resolver/*.c) \
+            $(wildcard daemon/smtp/*.c daemon/sealer/*.c daemon/keeper/*.c daemon/web/*.c daemon/audit/*.c daemon/relay/*.c daemon/resolver/*.c daemon/door/*.c) \
             $(B)/gen/page_assets.c
 CONTROL  := $(wildcard daemon/control/*.c)
 CLIENT   := $(wildcard client/*.c)
@@ -72,7 +74,7 @@ $(B)/asan/%.o: %.c | $(B)/.deps-check
 
 $(B)/sealpostd: $(SEALPOSTD:%.c=$(B)/obj/%.o)
 	$(call say,LINK)
-	$(Q)$(CC) $(LDHARDEN) -o $@ $^ $(LIBS)
+	$(Q)$(CC) $(LDHARDEN) $(EXPORTS) -o $@ $^ $(LIBS)
 $(B)/sealpostctl: $(SEALPOSTCTL:%.c=$(B)/obj/%.o)
 	$(call say,LINK)
 	$(Q)$(CC) $(LDHARDEN) -o $@ $^ $(LIBS)
@@ -81,7 +83,7 @@ $(B)/sealpost: $(SEALPOST:%.c=$(B)/obj/%.o)
 	$(Q)$(CC) $(LDHARDEN) -o $@ $^ $(LIBS) $(CLIENT_LIBS)
 $(B)/test/sealpostd: $(SEALPOSTD:%.c=$(B)/test/%.o)
 	$(call say,LINK)
-	$(Q)$(CC) $(LDHARDEN) -o $@ $^ $(LIBS)
+	$(Q)$(CC) $(LDHARDEN) $(EXPORTS) -o $@ $^ $(LIBS)
 
 # The link page (page/): what its lock file pins is fetched, bundled, and laid out as C arrays. Nothing
 # that is fetched runs a script of its own while it is installed (page/.npmrc).

@@ -7,7 +7,7 @@
 #include <stddef.h>
 
 #define FORKED_FIRST    3 /* channels[0] lies here, channels[1] behind it, ... */
-#define FORKED_CHANNELS 4u
+#define FORKED_CHANNELS 5u
 
 /* Keeps 0 to 2 and these channels, at fixed numbers, so that the rest can be closed as a range. */
 void forked_keep(const int *channels, size_t n);

@@ -1,4 +1,5 @@
 /* sealpostd: the supervisor, and, executed again by it, each role. */
+#include "daemon/door/door.h"
 #include "daemon/role.h"
 #include "daemon/supervisor.h"
 #include "sandbox/lockmem.h"
@@ -13,13 +14,18 @@
 #include <sys/stat.h>
 
 static const char usage_text[] =
-    "usage: sealpostd --config FILE [--user-mode] [--check-config]\n"
+    "usage: sealpostd --config FILE [--user-mode | --door SOCKET] [--check-config]\n"
+    "       sealpostd --config FILE --as-door SOCKET\n"
     "\n"
     "The Sealpost mail appliance. Runs in the foreground.\n"
     "  --config FILE    the configuration (default /etc/sealpost/sealpost.conf)\n"
     "  --check-config   say what is wrong with it, with file and line, and what in it has no\n"
     "                   effect; exit (1: something is wrong)\n"
     "  --user-mode      run without root: one uid, user namespaces; every other layer stays on\n"
+    "  --door SOCKET    take listening sockets and those to the outside from the door that "
+    "answers\n"
+    "                   there, and stay out of the network\n"
+    "  --as-door SOCKET be that door, under a uid of its own (sealpost-door.service)\n"
     "  --print-sandbox  the table of roles and layers, as Markdown\n"
     "  --version, --help\n"
     "Signals: SIGTERM ends it cleanly, SIGHUP reads certificates, keys and\n"
@@ -29,6 +35,8 @@ enum {
     OPT_CONFIG = 1,
     OPT_USER,
     OPT_CHECK,
+    OPT_DOOR,
+    OPT_AS_DOOR,
     OPT_SANDBOX,
     OPT_VERSION,
     OPT_HELP,
@@ -41,6 +49,8 @@ static const struct option options[] = {
     {"config", required_argument, NULL, OPT_CONFIG},
     {"user-mode", no_argument, NULL, OPT_USER},
     {"check-config", no_argument, NULL, OPT_CHECK},
+    {"door", required_argument, NULL, OPT_DOOR},
+    {"as-door", required_argument, NULL, OPT_AS_DOOR},
     {"print-sandbox", no_argument, NULL, OPT_SANDBOX},
     {"version", no_argument, NULL, OPT_VERSION},
     {"help", no_argument, NULL, OPT_HELP},
@@ -53,7 +63,7 @@ static const struct option options[] = {
 };
 
 struct arguments {
-    const char *config, *role;
+    const char *config, *role, *door, *as_door;
     bool user_mode, check;
     unsigned uid;
     int exit_status; /* -1: go on */
@@ -70,6 +80,12 @@ static void take_option(struct arguments *a, int opt)
         break;
     case OPT_CHECK:
         a->check = true;
+        break;
+    case OPT_DOOR:
+        a->door = optarg;
+        break;
+    case OPT_AS_DOOR:
+        a->as_door = optarg;
         break;
     case OPT_ROLE:
         a->role = optarg;
@@ -154,12 +170,18 @@ int main(int argc, char **argv)
         fputs(usage_text, stderr);
         return 2;
     }
+    if ((a.user_mode && a.door != NULL) || (a.as_door != NULL && (a.user_mode || a.door != NULL))) {
+        fputs("sealpostd: --door, --as-door and --user-mode exclude each other\n", stderr);
+        return 2;
+    }
     if (a.role != NULL)
         return run_role(&a);
     if (a.check)
         return check_config(a.config, a.user_mode);
     if (config_read(a.config, a.user_mode, stderr, &config) != SP_OK)
         return 1;
+    if (a.as_door != NULL)
+        return door_unit_main(a.as_door, config);
     if (a.user_mode && sandbox_user_namespace() != SP_OK) {
         fprintf(stderr,
                 "sealpostd: cannot enter a user namespace: %s; allow it "
@@ -168,5 +190,7 @@ int main(int argc, char **argv)
                 strerror(errno));
         return 1;
     }
-    return supervisor_main(a.config, config, a.user_mode);
+    const struct supervisor_start start = {
+        .config_path = a.config, .config = config, .user_mode = a.user_mode, .door = a.door};
+    return supervisor_main(&start);
 }

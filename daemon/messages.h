@@ -286,6 +286,14 @@ enum {
 #define SENDER_SECONDS     3    /* then the resolver says 0 */
 #define SENDER_PATIENCE_MS 4000 /* then the session asks no more */
 
+/* door, where it is a service of its own -> supervisor, in this order. Nothing goes the other way.
+ */
+enum {
+    DS_LISTENER = 0x0f00, /* +fd: u8 enum listen_for, b16 address as the setting has it; each */
+    DS_CHANNEL,           /* +fd: u8 place in door_channels[]; each */
+    DS_READY,             /* u32 version of Landlock, u8 MDWE is on: what its cage is of */
+};
+
 /* sealpostctl <-> supervisor, store (control socket, SEQPACKET). The first frame says who is meant;
  * the supervisor hands the connection on and reads no more of it. */
 enum {

@@ -2,6 +2,7 @@
  * who is meant; the store's connections are handed on unread. Status is gathered from all roles. */
 #include "daemon/supervisor.h"
 #include "daemon/messages.h"
+#include "daemon/notify.h"
 
 #include <event2/event.h>
 #include <stdio.h>
@@ -59,6 +60,18 @@ static void add_own(struct operators *o)
     }
 }
 
+/* A door outside of the tree is not asked: what it has on, it said when it was met. */
+static void add_door(struct operators *o)
+{
+    const struct doorway *door = &o->s->doorway;
+    if (door->path == NULL)
+        return;
+    add_number(o, "door", "pid", (uint64_t)door->pid);
+    add_text(o, "door", "service", door->path);
+    add_number(o, "door", "landlock_abi", door->landlock_abi);
+    add_text(o, "door", "mdwe", door->mdwe ? "yes" : "no");
+}
+
 /* Nothing when there is more than a frame holds. */
 static void answer_metrics(struct operators *o)
 {
@@ -83,7 +96,7 @@ static void answer(struct operators *o)
     if (o->watchdog) {
         o->watchdog = false;
         if (o->waiting == 0)
-            supervisor_notify("WATCHDOG=1");
+            notify_say("WATCHDOG=1");
     } else if (o->metrics) {
         answer_metrics(o);
     } else if (o->asker != NULL) {
@@ -116,6 +129,7 @@ static enum sp_err ask_roles(struct operators *o, struct ipc_peer *asker, uint16
     o->cells = wire_out(o->buf, sizeof(o->buf));
     add_text(o, "role", "name", "value");
     add_own(o);
+    add_door(o);
     for (int r = 0; r < ROLE_COUNT; r++)
         if ((roles >> r & 1) && o->s->child[r].control != NULL &&
             ipc_peer_send(o->s->child[r].control, type, o->question, body, -1) == SP_OK)

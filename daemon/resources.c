@@ -2,6 +2,7 @@
 #include "daemon/messages.h"
 #include "daemon/supervisor.h"
 #include "daemon/inplace.h"
+#include "daemon/listen.h"
 #include "daemon/relay/template.h"
 #include "daemon/tlspair.h"
 #include "sandbox/lockmem.h"
@@ -9,7 +10,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <netdb.h>
 #include <pwd.h>
 #include <sodium.h>
 #include <stdio.h>
@@ -18,13 +18,10 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <time.h>
 #include <unistd.h>
 
 #define CONFIG_MAX_FILE (1u << 20)
 
-#define BACKLOG     512
-#define BIND_TRIES  30 /* 100 ms apart */
 #define MAX_PEM     65536
 #define KEY_REGION  (MAX_PEM + 1)
 #define STATE_MODE  0711
@@ -42,52 +39,6 @@ static enum sp_err fail(const char *what)
 {
     complain(what, strerror(errno));
     return SP_ERR_SYSTEM;
-}
-
-/* The roles of a tree that was just killed may take a moment to let go of the address. */
-static bool bind_patiently(int fd, const struct addrinfo *ai)
-{
-    static const struct timespec pause = {.tv_nsec = 100 * 1000 * 1000};
-    for (int tries = 0; tries < BIND_TRIES; tries++) {
-        if (bind(fd, ai->ai_addr, ai->ai_addrlen) == 0)
-            return true;
-        if (errno != EADDRINUSE)
-            return false;
-        nanosleep(&pause, NULL);
-    }
-    errno = EADDRINUSE;
-    return false;
-}
-
-static enum sp_err listen_on(const char *text, int *out)
-{
-    struct addrinfo *ai = config_address(text);
-    *out = -1;
-    if (ai == NULL) {
-        complain(text, "not an address; write 192.0.2.1:25 or [2001:db8::1]:25");
-        return SP_ERR_CONFIG;
-    }
-    int one = 1, fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    if (fd >= 0)
-        setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof(one));
-    if (fd >= 0 && ai->ai_family == AF_INET6)
-        setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &one, sizeof(one));
-    bool ok = fd >= 0 && bind_patiently(fd, ai) && listen(fd, BACKLOG) == 0;
-    enum sp_err err = ok ? SP_OK : fail(text);
-    freeaddrinfo(ai);
-    if (ok)
-        *out = fd;
-    else if (fd >= 0)
-        close(fd);
-    return err;
-}
-
-static enum sp_err listen_all(const struct config_list *list, int *out)
-{
-    enum sp_err err = SP_OK;
-    for (size_t i = 0; err == SP_OK && i < list->count; i++)
-        err = listen_on(list->item[i], &out[i]);
-    return err;
 }
 
 /* Each role's uid: the system user made for it, or a number off uid_base. */
@@ -409,14 +360,8 @@ enum sp_err resources_open(struct supervisor *s)
 {
     const struct config *c = s->config;
     enum sp_err err = find_users(s);
-    if (err == SP_OK)
-        err = listen_all(&c->smtp_listen, s->res.smtp);
-    if (err == SP_OK)
-        err = listen_all(&c->lmtp_listen, s->res.lmtp);
-    if (err == SP_OK)
-        err = listen_all(&c->web_listen, s->res.web);
-    if (err == SP_OK)
-        err = listen_all(&c->metrics_listen, s->res.metrics);
+    if (err == SP_OK && s->doorway.path == NULL)
+        err = listen_all(c, &s->res.listening);
     if (err == SP_OK)
         err = open_state(s);
     if (err == SP_OK)

@@ -29,6 +29,7 @@ enum role_id {
     ROLE_AUDIT,
     ROLE_RELAY,
     ROLE_RESOLVER,
+    ROLE_DOOR,
     ROLE_COUNT,
     ROLE_SUPERVISOR = ROLE_COUNT, /* no row of its own in the tables of roles */
 };
@@ -88,6 +89,6 @@ enum lockmem_kind lockmem_wanted(const struct config *config);
 const char *lockmem_name(enum lockmem_kind kind);
 
 extern const struct role_ops smtp_role, sealer_role, store_role, keeper_role, web_role, audit_role,
-    relay_role, resolver_role;
+    relay_role, resolver_role, door_role;
 
 #endif

@@ -4,6 +4,7 @@
 #include "daemon/supervisor.h"
 #include "daemon/audit/events.h"
 #include "daemon/messages.h"
+#include "daemon/notify.h"
 #include "daemon/web/page.h"
 #include "sandbox/lockmem.h"
 #include "sandbox/sandbox.h"
@@ -12,12 +13,9 @@
 #include <event2/event.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -27,9 +25,9 @@
 #define EXTRA_GRACE    5  /* seconds beyond shutdown_grace */
 
 /* Roles end in this order, so that each can still finish what the earlier ones handed to it. */
-static const unsigned stages[] = {1u << ROLE_SMTP | 1u << ROLE_WEB | 1u << ROLE_RELAY,
-                                  1u << ROLE_SEALER | 1u << ROLE_RESOLVER,
-                                  1u << ROLE_STORE | 1u << ROLE_KEEPER, 1u << ROLE_AUDIT};
+static const unsigned stages[] = {
+    1u << ROLE_SMTP | 1u << ROLE_WEB | 1u << ROLE_RELAY, 1u << ROLE_SEALER | 1u << ROLE_RESOLVER,
+    1u << ROLE_STORE | 1u << ROLE_KEEPER | 1u << ROLE_DOOR, 1u << ROLE_AUDIT};
 #define N_STAGES ((int)(sizeof(stages) / sizeof(stages[0])))
 
 static struct supervisor self;
@@ -37,24 +35,6 @@ static struct supervisor self;
 static void say(const char *text)
 {
     dprintf(STDERR_FILENO, "sealpostd: %s\n", text);
-}
-
-void supervisor_notify(const char *state)
-{
-    const char *path = getenv("NOTIFY_SOCKET");
-    struct sockaddr_un to = {.sun_family = AF_UNIX};
-    if (path == NULL || strlen(path) >= sizeof(to.sun_path))
-        return;
-    memcpy(to.sun_path, path, strlen(path));
-    socklen_t len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path));
-    if (to.sun_path[0] == '@')
-        to.sun_path[0] = '\0';
-    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
-    if (fd >= 0) {
-        if (sendto(fd, state, strlen(state), MSG_NOSIGNAL, (struct sockaddr *)&to, len) < 0)
-            say("cannot notify the service manager");
-        close(fd);
-    }
 }
 
 static bool anyone_left(const struct supervisor *s, unsigned mask)
@@ -65,11 +45,25 @@ static bool anyone_left(const struct supervisor *s, unsigned mask)
     return false;
 }
 
-static void kill_roles(struct supervisor *s, unsigned mask)
+/* Who shares a role's real uid may end it: for this moment the supervisor does, and so it needs no
+ * power over all processes of the machine (CAP_KILL). The role, first of a process namespace of its
+ * own, has no name for the supervisor to signal it in turn. In user mode they share one anyway. */
+static void kill_role(const struct supervisor *s, enum role_id r)
+{
+    uid_t own = getuid();
+    if (!s->user_mode && setresuid(s->uid[r], (uid_t)-1, (uid_t)-1) != 0)
+        say("cannot become a role to end it");
+    if (kill(s->child[r].pid, SIGKILL) != 0 && errno != ESRCH)
+        say("cannot end a role");
+    if (setresuid(own, (uid_t)-1, (uid_t)-1) != 0)
+        abort();
+}
+
+static void kill_roles(const struct supervisor *s, unsigned mask)
 {
     for (int r = 0; r < ROLE_COUNT; r++)
         if ((mask >> r & 1) && s->child[r].pid != 0)
-            kill(s->child[r].pid, SIGKILL);
+            kill_role(s, (enum role_id)r);
 }
 
 static void tell_stop(struct supervisor *s, unsigned mask)
@@ -93,13 +87,13 @@ static void describe(int status, char *buf, size_t cap)
 static void announce(struct supervisor *s)
 {
     for (int r = 0; r < ROLE_COUNT; r++)
-        if (!s->child[r].ready)
+        if (!s->child[r].ready && supervisor_has(s, r))
             return;
     if (!s->announced) {
         s->announced = s->served = true;
         s->failures = 0;
         say("ready");
-        supervisor_notify("READY=1");
+        notify_say("READY=1");
     }
 }
 
@@ -157,7 +151,7 @@ static void on_control_gone(void *ctx, struct ipc_peer *peer, enum sp_err why)
     struct supervisor *s = ctx;
     enum role_id r = role_of(s, peer);
     if (why != SP_ERR_PEER && r < ROLE_COUNT && s->child[r].pid != 0)
-        kill(s->child[r].pid, SIGKILL); /* it spoke out of turn; SIGCHLD does the rest */
+        kill_role(s, r); /* it spoke out of turn; SIGCHLD does the rest */
 }
 
 static const struct ipc_rule control_rules[] = {
@@ -189,24 +183,6 @@ static enum sp_err give_tls(struct supervisor *s)
     return err;
 }
 
-static enum sp_err start_tree(struct supervisor *s)
-{
-    s->stage = -1;
-    s->restart = s->announced = false;
-    enum sp_err err = resources_load_tls(s);
-    if (err == SP_OK)
-        err = relayfiles_open(s);
-    if (err == SP_OK)
-        err = wiring_start(s, &control);
-    if (err == SP_OK)
-        err = give_tls(s);
-    if (err == SP_OK)
-        err = relayfiles_give(s);
-    relayfiles_close(s);
-    resources_forget_key(s);
-    return err;
-}
-
 static void on_timer_kill(evutil_socket_t fd, short what, void *arg)
 {
     struct supervisor *s = arg;
@@ -235,13 +211,48 @@ static void shut_down(struct supervisor *s, const char *why)
 {
     if (s->stage >= 0)
         return;
-    supervisor_notify("STOPPING=1");
+    notify_say("STOPPING=1");
     if (s->child[ROLE_AUDIT].pid != 0)
         audit_report(AUDIT_STOP, why);
     s->stage = 0;
     tell_stop(s, stages[0]);
     after_ms(s, (long)(s->config->shutdown_grace + EXTRA_GRACE) * 1000, on_timer_kill);
     next_stage(s);
+}
+
+/* Without the door nothing gets out. What is under way may be finished; then the service manager
+ * starts the door and this service anew. */
+static void on_door_gone(evutil_socket_t fd, short what, void *arg)
+{
+    struct supervisor *s = arg;
+    (void)fd;
+    (void)what;
+    event_del(s->doorway.end);
+    if (s->stage >= 0)
+        return;
+    say("the door is gone; ending");
+    s->shut_out = true;
+    shut_down(s, "the door is gone");
+}
+
+static enum sp_err start_tree(struct supervisor *s)
+{
+    s->stage = -1;
+    s->restart = s->announced = false;
+    enum sp_err err = resources_load_tls(s);
+    if (err == SP_OK)
+        err = relayfiles_open(s);
+    if (err == SP_OK && s->doorway.path != NULL)
+        err = doorway_open(s, on_door_gone);
+    if (err == SP_OK)
+        err = wiring_start(s, &control);
+    if (err == SP_OK)
+        err = give_tls(s);
+    if (err == SP_OK)
+        err = relayfiles_give(s);
+    relayfiles_close(s);
+    resources_forget_key(s);
+    return err;
 }
 
 static void report_crash(struct supervisor *s)
@@ -387,10 +398,8 @@ static void on_watchdog(evutil_socket_t fd, short what, void *arg)
 
 static enum sp_err watch_ourselves(struct supervisor *s)
 {
-    const char *text = getenv("WATCHDOG_USEC");
-    unsigned long long us = text != NULL ? strtoull(text, NULL, 10) / 2 : 0;
-    struct timeval every = {.tv_sec = (time_t)(us / 1000000), .tv_usec = (long)(us % 1000000)};
-    if (us == 0)
+    struct timeval every = notify_every();
+    if (!evutil_timerisset(&every))
         return SP_OK;
     struct event *timer = event_new(s->base, -1, EV_PERSIST, on_watchdog, s);
     return timer != NULL && event_add(timer, &every) == 0 ? SP_OK : SP_ERR_MEMORY;
@@ -463,12 +472,13 @@ static enum sp_err start_up(struct supervisor *s)
     return err;
 }
 
-int supervisor_main(const char *config_path, struct config *config, bool user_mode)
+int supervisor_main(const struct supervisor_start *start)
 {
     struct supervisor *s = &self;
-    *s = (struct supervisor){.config = config,
-                             .config_path = config_path,
-                             .user_mode = user_mode,
+    *s = (struct supervisor){.config = start->config,
+                             .config_path = start->config_path,
+                             .user_mode = start->user_mode,
+                             .doorway = {.path = start->door, .sock = -1},
                              .fresh_log = -1,
                              .stage = -1};
     signal(SIGPIPE, SIG_IGN);
@@ -481,13 +491,13 @@ int supervisor_main(const char *config_path, struct config *config, bool user_mo
         kill_roles(s, ~0u);
         return 1;
     }
-    audit_report(AUDIT_START, SEALPOST_VERSION, config->hostname, lockmem_name(s->lock_kind),
+    audit_report(AUDIT_START, SEALPOST_VERSION, s->config->hostname, lockmem_name(s->lock_kind),
                  s->slots, page_sha256, page_files_sha256);
-    audit_report(AUDIT_CONFIG, config_path, s->config_sha256);
+    audit_report(AUDIT_CONFIG, s->config_path, s->config_sha256);
     while (s->stage < N_STAGES && s->status == 0)
         if (event_base_loop(s->base, EVLOOP_ONCE) != 0)
             break;
     kill_roles(s, ~0u);
-    unlink(config->control);
-    return s->status;
+    unlink(s->config->control);
+    return s->shut_out ? 1 : s->status;
 }

@@ -3,15 +3,18 @@
 /*
  * The root of the tree: opens what the roles need, starts them, watches them, answers operators.
  * Split by what it does: supervisor.c (life of the tree), wiring.c (edges, fork and exec),
- * resources.c (sockets and files), relayfiles.c (DKIM keys, credentials), operator.c (control
- * socket), selfsigned.c (user mode's certificate).
+ * resources.c (sockets and files), doorway.c (the door, where it is a service), relayfiles.c (DKIM
+ * keys, credentials), operator.c (control socket), selfsigned.c (user mode's certificate).
  */
 #include "daemon/config.h"
+#include "daemon/door/door.h"
 #include "daemon/ipc.h"
+#include "daemon/listen.h"
 #include "daemon/role.h"
 #include "envelope/keys.h"
 #include "sandbox/lockmem.h"
 
+#include <event2/util.h>
 #include <stdbool.h>
 #include <sys/types.h>
 
@@ -20,9 +23,8 @@ struct operators;
 
 /* Opened once, before privileges are dropped; handed to every tree that is started. */
 struct resources {
-    int smtp[CONFIG_MAX_LIST], lmtp[CONFIG_MAX_LIST], web[CONFIG_MAX_LIST],
-        metrics[CONFIG_MAX_LIST]; /* listening */
-    int control;                  /* listening, for sealpostctl */
+    struct listening listening;
+    int control; /* listening, for sealpostctl */
     int empty_dir, data_dir;
     int audit_log, audit_key;
     int relay_ca, link_template; /* -1: there is none */
@@ -35,6 +37,17 @@ struct child {
     struct ipc_peer *control;
 };
 
+/* The door as a service of its own. */
+struct doorway {
+    const char *path; /* of its socket; NULL: the door is a role of the tree */
+    int sock;         /* -1: not connected. That it ends is all that is ever read again */
+    struct event *end;
+    int channel[DOOR_CHANNELS]; /* for the next tree; -1: given to one */
+    pid_t pid;
+    unsigned landlock_abi; /* as it says */
+    bool mdwe;
+};
+
 struct supervisor {
     const struct config *config;
     enum lockmem_kind lock_kind;
@@ -43,6 +56,7 @@ struct supervisor {
     bool user_mode;
     uid_t uid[ROLE_COUNT];
     struct resources res;
+    struct doorway doorway;
     struct event_base *base;
     struct child child[ROLE_COUNT];
     struct operators *operators;
@@ -54,6 +68,7 @@ struct supervisor {
     char slots[64];                  /* for the audit log: how slots are erased */
     int stage;                       /* of a shutdown; -1: running */
     int status;                      /* exit status */
+    bool shut_out;                   /* the door is gone, and so this tree ends in order */
     bool restart;                    /* a role died: start a fresh tree when all are gone */
     bool announced;                  /* this tree is ready */
     bool served;                     /* some tree was */
@@ -96,8 +111,6 @@ void operators_role_gone(struct supervisor *s, enum role_id r);
 
 /* Tells the service manager, once every role has answered. */
 void operators_watchdog(struct supervisor *s);
-/* sd_notify(3)'s protocol: one datagram, where there is a service manager. */
-void supervisor_notify(const char *state);
 /* web asks for every role's status: answered by CT_METRICS_REPLY. */
 enum sp_err operators_metrics(struct supervisor *s);
 /* The audit log goes on in a new file, or not. */
@@ -112,7 +125,26 @@ void rotation_abandon(struct supervisor *s);                   /* the tree is go
 /* selfsigned.c: P-256, ten years, for hostname and the loopback addresses. */
 enum sp_err selfsigned_make(const char *hostname, const char *cert_path, const char *key_path);
 
+/* doorway.c: connects to the door anew, checks that it is the door, and takes from it the
+ * listeners, which replace those from before, and channels for one tree. gone: called on the loop
+ * with the supervisor when the door has ended. What fails is said on stderr. */
+enum sp_err doorway_open(struct supervisor *s, void (*gone)(evutil_socket_t, short, void *s));
+/* The i-th channel, which becomes the caller's. */
+int doorway_take(struct supervisor *s, size_t i);
+
+/* Whether this role is one of the tree. */
+static inline bool supervisor_has(const struct supervisor *s, int r)
+{
+    return r != ROLE_DOOR || s->doorway.path == NULL;
+}
+
+struct supervisor_start {
+    const char *config_path;
+    struct config *config;
+    bool user_mode;
+    const char *door; /* the path of its socket; NULL: a role of the tree */
+};
 /* supervisor.c: runs until told to end; the exit status. */
-int supervisor_main(const char *config_path, struct config *config, bool user_mode);
+int supervisor_main(const struct supervisor_start *start);
 
 #endif

@@ -2,6 +2,7 @@
  * a new program image (own address-space layout) in its own PID namespace, with its own descriptors
  * alone. */
 #include "daemon/supervisor.h"
+#include "daemon/door/door.h"
 #include "daemon/messages.h"
 #include "sandbox/sandbox.h"
 
@@ -21,7 +22,7 @@
 const struct role_ops *const all_roles[ROLE_COUNT] = {
     [ROLE_SMTP] = &smtp_role,     [ROLE_SEALER] = &sealer_role,     [ROLE_STORE] = &store_role,
     [ROLE_KEEPER] = &keeper_role, [ROLE_WEB] = &web_role,           [ROLE_AUDIT] = &audit_role,
-    [ROLE_RELAY] = &relay_role,   [ROLE_RESOLVER] = &resolver_role,
+    [ROLE_RELAY] = &relay_role,   [ROLE_RESOLVER] = &resolver_role, [ROLE_DOOR] = &door_role,
 };
 
 static bool checks_senders(const struct config *c)
@@ -92,16 +93,38 @@ static enum sp_err connect_supervisor(struct fd_map *map, int fd_of_role, int *o
     return SP_OK;
 }
 
-static enum sp_err make_plan(const struct config *c, struct plan *plan)
+/* Ways to take sockets from the door: its other ends are a role's of this tree, or come from it. */
+static enum sp_err connect_door(struct supervisor *s, struct plan *plan)
 {
     enum sp_err err = SP_OK;
+    for (size_t i = 0; err == SP_OK && i < DOOR_CHANNELS; i++) {
+        const struct door_channel *c = &door_channels[i];
+        if (s->doorway.path == NULL)
+            err = connect_roles(plan, ROLE_DOOR, FD_EXTRA + (int)i, c->to, c->at);
+        else
+            map_fd(&plan->map[c->to], doorway_take(s, i), c->at);
+    }
+    return err;
+}
+
+/* The door has nothing to report, and no way to. */
+static bool reports(int r)
+{
+    return r != ROLE_AUDIT && r != ROLE_DOOR;
+}
+
+static enum sp_err make_plan(struct supervisor *s, struct plan *plan)
+{
+    const struct config *c = s->config;
+    enum sp_err err = connect_door(s, plan);
     for (size_t i = 0; err == SP_OK && i < sizeof(edges) / sizeof(edges[0]); i++)
         if (edges[i].wanted == NULL || edges[i].wanted(c))
             err = connect_roles(plan, edges[i].a, ROLE_FD(edges[i].b), edges[i].b,
                                 ROLE_FD(edges[i].a));
     for (int r = 0; err == SP_OK && r < ROLE_COUNT; r++) {
-        err = connect_supervisor(&plan->map[r], FD_CONTROL, &plan->control[r]);
-        if (err == SP_OK && r != ROLE_AUDIT)
+        if (supervisor_has(s, r))
+            err = connect_supervisor(&plan->map[r], FD_CONTROL, &plan->control[r]);
+        if (err == SP_OK && reports(r))
             err = connect_roles(plan, (enum role_id)r, FD_AUDIT, ROLE_AUDIT, ROLE_FD(r));
     }
     if (err == SP_OK)
@@ -125,20 +148,23 @@ static void add_fresh(struct fd_map *map, int fd, int to)
         map_fd(map, fd, to);
 }
 
+/* Those of two settings, one behind the other. */
+static void add_listeners(struct supervisor *s, struct fd_map *map, enum listen_for first,
+                          enum listen_for second)
+{
+    const enum listen_for both[] = {first, second};
+    int to = FD_EXTRA;
+    for (size_t n = 0; n < 2; n++)
+        for (size_t i = 0; i < listen_addresses(s->config, both[n])->count; i++)
+            add_resource(map, s->res.listening.fd[both[n]][i], to++);
+}
+
 static void add_resources(struct supervisor *s, struct plan *plan)
 {
     const struct config *c = s->config;
     const struct resources *res = &s->res;
-    int fd = FD_EXTRA;
-    for (size_t i = 0; i < c->smtp_listen.count; i++)
-        add_resource(&plan->map[ROLE_SMTP], res->smtp[i], fd++);
-    for (size_t i = 0; i < c->lmtp_listen.count; i++)
-        add_resource(&plan->map[ROLE_SMTP], res->lmtp[i], fd++);
-    for (size_t i = 0; i < c->web_listen.count; i++)
-        add_resource(&plan->map[ROLE_WEB], res->web[i], FD_EXTRA + (int)i);
-    for (size_t i = 0; i < c->metrics_listen.count; i++)
-        add_resource(&plan->map[ROLE_WEB], res->metrics[i],
-                     FD_EXTRA + (int)(c->web_listen.count + i));
+    add_listeners(s, &plan->map[ROLE_SMTP], LISTEN_SMTP, LISTEN_LMTP);
+    add_listeners(s, &plan->map[ROLE_WEB], LISTEN_WEB, LISTEN_METRICS);
     add_fresh(&plan->map[ROLE_RESOLVER], resources_resolv_conf(), FD_EXTRA);
     add_fresh(&plan->map[ROLE_RESOLVER], resources_trust_anchor(c), FD_EXTRA + 1);
     add_resource(&plan->map[ROLE_AUDIT], res->audit_log, FD_EXTRA + 1);
@@ -217,17 +243,20 @@ static enum sp_err send_slice(struct supervisor *s, enum role_id r)
 enum sp_err wiring_start(struct supervisor *s, const struct ipc_rules *control_rules)
 {
     struct plan plan = {.audit = -1};
-    enum sp_err err = make_plan(s->config, &plan);
+    enum sp_err err = make_plan(s, &plan);
     if (err == SP_OK)
         add_resources(s, &plan);
     for (int r = 0; err == SP_OK && r < ROLE_COUNT; r++)
-        err = start_role(s, &plan, (enum role_id)r);
+        if (supervisor_has(s, r))
+            err = start_role(s, &plan, (enum role_id)r);
     close_plan(&plan);
     if (err == SP_OK && dup3(plan.audit, FD_AUDIT, O_CLOEXEC) < 0)
         err = SP_ERR_SYSTEM;
     if (plan.audit >= 0)
         close(plan.audit);
     for (int r = 0; err == SP_OK && r < ROLE_COUNT; r++) {
+        if (!supervisor_has(s, r))
+            continue;
         s->child[r].control = ipc_peer_new(s->base, plan.control[r], control_rules, s);
         err = s->child[r].control != NULL ? send_slice(s, (enum role_id)r) : SP_ERR_MEMORY;
     }

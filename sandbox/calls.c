@@ -177,17 +177,13 @@ static const struct rule smtp[] = {
 };
 SET(smtp, "smtp", "accepting connections");
 
-/* Outgoing TCP, and no other network. */
+/* Outgoing TCP on sockets that the door has made, and no other network. */
 #define TCP_OPTIONS                                                                                \
     SOCKOPT(SOL_SOCKET, SO_KEEPALIVE), SOCKOPT(SOL_SOCKET, SO_LINGER),                             \
         SOCKOPT(SOL_SOCKET, SO_RCVTIMEO), SOCKOPT(SOL_SOCKET, SO_SNDTIMEO),                        \
         SOCKOPT(SOL_SOCKET, SO_SNDBUF), SOCKOPT(SOL_SOCKET, SO_RCVBUF),                            \
         SOCKOPT(IPPROTO_TCP, TCP_NODELAY), SOCKOPT(IPPROTO_TCP, TCP_USER_TIMEOUT)
-#define STREAM(family)                                                                             \
-    WHEN(socket, #family ", SOCK_STREAM", INT(0, family), BITS(1, 0xf, SOCK_STREAM))
 static const struct rule outgoing[] = {
-    STREAM(AF_INET),
-    STREAM(AF_INET6),
     CALL(connect),
     CALL(getpeername),
     CALL(getsockname),
@@ -200,13 +196,7 @@ static const struct rule outgoing[] = {
 SET(outgoing, "outgoing", "TCP to the outside");
 
 /* Questions and answers by UDP, long answers by TCP. Landlock lets no TCP port be bound. */
-#define DATAGRAM(family)                                                                           \
-    WHEN(socket, #family ", SOCK_DGRAM", INT(0, family), BITS(1, 0xf, SOCK_DGRAM))
 static const struct rule dns[] = {
-    DATAGRAM(AF_INET),
-    DATAGRAM(AF_INET6),
-    STREAM(AF_INET),
-    STREAM(AF_INET6),
     CALL(bind),
     CALL(connect),
     WHEN(getsockopt, "SO_ERROR", INT(1, SOL_SOCKET), INT(2, SO_ERROR)),
@@ -220,6 +210,25 @@ static const struct rule dns[] = {
     REFUSE_WHEN(sendmsg, EPIPE, "with MSG_FASTOPEN", BITS(2, MSG_FASTOPEN, MSG_FASTOPEN)),
 };
 SET(dns, "dns", "UDP and TCP to servers of the outside");
+
+/* No protocol but TCP and UDP; nothing to bind, connect or accept with. */
+#define MAKE(family, type)                                                                         \
+    WHEN(socket, #family ", " #type, INT(0, family), BITS(1, 0xf, type), INT(2, 0))
+static const struct rule door[] = {
+    MAKE(AF_INET, SOCK_STREAM),
+    MAKE(AF_INET6, SOCK_STREAM),
+    MAKE(AF_INET, SOCK_DGRAM),
+    MAKE(AF_INET6, SOCK_DGRAM),
+};
+SET(door, "door", "making sockets of the Internet");
+
+static const struct rule handing[] = {
+    CALL(accept4),
+    WHEN(getsockopt, "SO_PEERCRED", INT(1, SOL_SOCKET), INT(2, SO_PEERCRED)),
+    WHEN(socketpair, "AF_UNIX, SOCK_SEQPACKET", INT(0, AF_UNIX), BITS(1, 0xf, SOCK_SEQPACKET)),
+    SOCKOPT(SOL_SOCKET, SO_SNDBUF),
+};
+SET(handing, "handing", "answering the supervisor");
 
 static const struct rule locked[] = {
     CALL(memfd_secret),

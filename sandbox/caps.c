@@ -96,6 +96,19 @@ enum sp_err caps_limit(uint64_t keep, bool lock_securebits)
     return SP_ERR_SYSTEM;
 }
 
+enum sp_err caps_drop(void)
+{
+    const struct cap_sets none = {0, 0, 0};
+    struct cap_sets now;
+    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) != 0 || set_caps(&none) != 0 ||
+        get_caps(&now) != 0)
+        return SP_ERR_SYSTEM;
+    if ((now.effective | now.permitted | now.inheritable) == 0)
+        return SP_OK;
+    errno = EPERM;
+    return SP_ERR_SYSTEM;
+}
+
 /* In user mode a capability is one inside the user namespace only, where CAP_IPC_LOCK does nothing.
  */
 enum sp_err step_capabilities(const struct policy *row, const struct cage *cage)

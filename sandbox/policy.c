@@ -6,10 +6,11 @@
 #include <sched.h>
 #include <string.h>
 
-#define CAP(c)   (UINT64_C(1) << (c))
-#define MIB      (1024u * 1024u)
-#define ISOLATED (CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP | CLONE_NEWNS)
-/* Of the network a relay and a resolver need the real one. */
+#define CAP(c) (UINT64_C(1) << (c))
+#define MIB    (1024u * 1024u)
+/* Not of control groups: a role sees them nowhere, having an empty root and no call for a path. */
+#define ISOLATED (CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNS)
+/* Of the network the door needs the real one, and nobody else. */
 #define CONNECTED (ISOLATED & ~CLONE_NEWNET)
 #define NO_LIMIT  RLIM_INFINITY
 
@@ -63,7 +64,7 @@ static const struct policy rows[] = {
      .sets = {&calls_core, &calls_loop, &calls_audit}},
     {.name = "relay",
      .what = "leases mail to be sent, forks a delivery for each destination",
-     .namespaces = CONNECTED,
+     .namespaces = ISOLATED,
      .nofile = 4096,
      .nproc = 4096,
      .fsize = 8 * MIB, /* no file: the image of the deliveries' heap */
@@ -76,10 +77,23 @@ static const struct policy rows[] = {
      .sets = {&calls_core, &calls_memory, &calls_outgoing}},
     {.name = "resolver",
      .what = "DNS, validated",
-     .namespaces = CONNECTED,
+     .namespaces = ISOLATED,
      .nofile = 8192,
      .fsize = 1 * MIB,
      .sets = {&calls_core, &calls_loop, &calls_dns}},
+    {.name = "door",
+     .what = "makes sockets to the outside and hands them on; reads nothing from anyone",
+     .namespaces = CONNECTED,
+     .nofile = 512, /* as many may also be under way: 16 of each kind are */
+     .fsize = 1 * MIB,
+     .sets = {&calls_core, &calls_loop, &calls_door}},
+    {.name = "door-unit",
+     .what = "the same as a service of its own, which also hands over the listeners",
+     .alone = true,
+     .root = ROOT_INHERITED,
+     .nofile = 1024,
+     .fsize = 1 * MIB,
+     .sets = {&calls_core, &calls_loop, &calls_door, &calls_handing}},
     /* Root still, to start a tree again: it parses nothing from the network. What opening sockets
      * and directories took is gone by now. */
     {.name = "supervisor",
@@ -87,7 +101,7 @@ static const struct policy rows[] = {
      .deny = true,
      .root = ROOT_INHERITED,
      .caps = CAP(CAP_SETUID) | CAP(CAP_SETGID) | CAP(CAP_SETPCAP) | CAP(CAP_SYS_CHROOT) |
-             CAP(CAP_SYS_ADMIN) | CAP(CAP_KILL) | CAP(CAP_IPC_LOCK),
+             CAP(CAP_SYS_ADMIN) | CAP(CAP_IPC_LOCK),
      .sets = {&calls_never}},
 };
 

@@ -30,7 +30,7 @@ struct rule_set {
 /* calls.c */
 extern const struct rule_set calls_core, calls_loop, calls_memory, calls_session, calls_forks,
     calls_smtp, calls_outgoing, calls_locked, calls_sealer, calls_store, calls_keeper, calls_web,
-    calls_audit, calls_dns, calls_never;
+    calls_audit, calls_dns, calls_door, calls_handing, calls_never;
 
 enum policy_root {
     ROOT_EMPTY,    /* an empty directory that the role may not write */
@@ -44,7 +44,9 @@ struct policy {
     const char *name, *what;
     const char *parent; /* NULL, or the row it is forked from: it keeps that cage, and its own
                            filter takes away what its sets do not have */
-    bool deny; /* the filter's rules are what is denied; all else is allowed (supervisor) */
+    bool alone; /* no child of the supervisor's: the service manager has put on what it may not
+                   itself (sandbox_alone) */
+    bool deny;  /* the filter's rules are what is denied; all else is allowed (supervisor) */
     enum policy_root root;
     int namespaces; /* CLONE_NEW* to unshare; its process namespace comes from the supervisor */
     uint64_t caps;  /* capabilities kept, as bits; none in user mode */

@@ -101,9 +101,9 @@ static void print_set(FILE *out, const struct rule_set *set)
 void policy_print(FILE *out)
 {
     static const struct rule_set *const all[] = {
-        &calls_core, &calls_loop,     &calls_memory, &calls_session, &calls_forks,
-        &calls_smtp, &calls_outgoing, &calls_sealer, &calls_store,   &calls_keeper,
-        &calls_web,  &calls_audit,    &calls_never};
+        &calls_core,     &calls_loop,   &calls_memory, &calls_session, &calls_forks,  &calls_smtp,
+        &calls_outgoing, &calls_dns,    &calls_door,   &calls_handing, &calls_locked, &calls_sealer,
+        &calls_store,    &calls_keeper, &calls_web,    &calls_audit,   &calls_never};
     fprintf(out, "### Layers, in the order in which a role puts them on\n\n");
     for (size_t i = 0; step_name(i) != NULL; i++)
         fprintf(out, "%zu. %s\n", i + 1, step_name(i));

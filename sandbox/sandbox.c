@@ -53,10 +53,12 @@ static enum sp_err step_time_zone(const struct policy *row, const struct cage *c
 /* Why this order: namespaces, chroot and uid need the capabilities that go next; no_new_privs is
  * what Landlock and the filter ask for; the uid change resets dumpable; prepare() may still open
  * files in the role's root; the filter takes the calls that all the others needed. */
-static const struct {
+struct step {
     const char *name;
     enum sp_err (*put_on)(const struct policy *row, const struct cage *cage);
-} steps[] = {
+};
+
+static const struct step steps[] = {
     {"time zone", step_time_zone},
     {"descriptors", step_descriptors},
     {"process namespace", step_process_namespace},
@@ -75,31 +77,61 @@ static const struct {
     {"system call filter", step_filter},
 };
 
+/* Of a row that says alone. */
+static const struct step alone[] = {
+    {"time zone", step_time_zone},
+    {"descriptors", step_descriptors},
+    {"resource limits", step_limits},
+    {"no way back to root", step_given_identity},
+    {"no_new_privs", step_no_new_privs},
+    {"dumpable", step_dumpable},
+    {"memory-deny-write-execute", step_mdwe},
+    {"Landlock", step_landlock},
+    {"prepare", step_prepare},
+    {"system call filter", step_filter},
+};
+
 const char *step_name(size_t i)
 {
     return i < sizeof(steps) / sizeof(*steps) ? steps[i].name : NULL;
 }
 
-enum sp_err sandbox_enter(const struct policy *row, const struct cage *cage, const char **step)
+static enum sp_err put_on(const struct step *list, size_t n, const struct policy *row,
+                          const struct cage *cage, const char **step)
 {
-    *step = "policy";
-    if (row->parent != NULL || row->deny || (!cage->user_mode && cage->uid == 0)) {
-        errno = EINVAL;
-        return SP_ERR_STATE;
-    }
-    for (size_t i = 0; i < sizeof(steps) / sizeof(*steps); i++) {
-        *step = steps[i].name;
+    for (size_t i = 0; i < n; i++) {
+        *step = list[i].name;
         errno = 0;
 #ifdef SEALPOST_TEST
-        if (sandbox_breaks(row, steps[i].name))
+        if (sandbox_breaks(row, list[i].name))
             continue;
 #endif
-        enum sp_err err = steps[i].put_on(row, cage);
+        enum sp_err err = list[i].put_on(row, cage);
         if (err != SP_OK)
             return err;
     }
     *step = NULL;
     return SP_OK;
+}
+
+enum sp_err sandbox_enter(const struct policy *row, const struct cage *cage, const char **step)
+{
+    *step = "policy";
+    if (row->parent != NULL || row->deny || row->alone || (!cage->user_mode && cage->uid == 0)) {
+        errno = EINVAL;
+        return SP_ERR_STATE;
+    }
+    return put_on(steps, sizeof(steps) / sizeof(*steps), row, cage, step);
+}
+
+enum sp_err sandbox_alone(const struct policy *row, const struct cage *cage, const char **step)
+{
+    *step = "policy";
+    if (!row->alone) {
+        errno = EINVAL;
+        return SP_ERR_STATE;
+    }
+    return put_on(alone, sizeof(alone) / sizeof(*alone), row, cage, step);
 }
 
 /* Its securebits stay as they are: root's capabilities must reach the roles through execve(). */

@@ -48,7 +48,12 @@ struct cage {
  * errno is set where a system call failed, and the caller must exit. */
 enum sp_err sandbox_enter(const struct policy *row, const struct cage *cage, const char **step);
 
-/* What this kernel gave, for status: known once sandbox_enter() or sandbox_supervisor() has run.
+/* The same for a row that says alone: a service of its own, which the service manager has started
+ * under its uid with one capability at most. What takes privilege (namespaces, root directory, uid)
+ * is the service manager's; the other layers go on in the same order. */
+enum sp_err sandbox_alone(const struct policy *row, const struct cage *cage, const char **step);
+
+/* What this kernel gave, for status: known once sandbox_enter(), _alone() or _supervisor() has run.
  * MDWE is the only layer that may be absent (Linux < 6.3). */
 struct sandbox_layers {
     int landlock_abi;

@@ -44,12 +44,12 @@ enum sp_err step_descriptors(const struct policy *row, const struct cage *cage)
 {
     int keep[MAX_KEEP + 4] = {0, 1, 2};
     size_t n = 3;
-    (void)row;
     if (cage->n_keep > MAX_KEEP)
         return fail(E2BIG);
     for (size_t i = 0; i < cage->n_keep; i++)
         keep[n++] = cage->keep[i];
-    keep[n++] = cage->root;
+    if (row == NULL || row->root != ROOT_INHERITED)
+        keep[n++] = cage->root;
     qsort(keep, n, sizeof(*keep), ascending);
     for (size_t i = 0; i < n; i++) {
         if (keep[i] < 0 || fcntl(keep[i], F_GETFD) < 0)
@@ -204,6 +204,26 @@ enum sp_err step_identity_final(const struct policy *row, const struct cage *cag
         (setuid(0) == 0 || seteuid(0) == 0 || setgid(0) == 0 || setegid(0) == 0))
         return fail(EPERM);
     return check_identity(cage);
+}
+
+enum sp_err step_given_identity(const struct policy *row, const struct cage *cage)
+{
+    uid_t ruid, euid, suid;
+    gid_t rgid, egid, sgid, others[2];
+    (void)row;
+    (void)cage;
+    enum sp_err err = caps_drop();
+    if (err != SP_OK)
+        return err;
+    if (setuid(0) == 0 || seteuid(0) == 0 || setgid(0) == 0 || setegid(0) == 0 ||
+        setgroups(0, NULL) == 0)
+        return fail(EPERM);
+    if (getresuid(&ruid, &euid, &suid) != 0 || getresgid(&rgid, &egid, &sgid) != 0)
+        return SP_ERR_SYSTEM;
+    int n = getgroups(2, others); /* systemd names the one group there again */
+    bool one = ruid != 0 && ruid == euid && euid == suid && rgid != 0 && rgid == egid &&
+               egid == sgid && (n == 0 || (n == 1 && others[0] == rgid));
+    return one ? SP_OK : fail(EPERM);
 }
 
 /* A tree without a supervisor is none. A change of uid forgets this, so it comes after. */

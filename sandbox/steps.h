@@ -23,6 +23,10 @@ enum sp_err step_landlock(const struct policy *row, const struct cage *cage);
 enum sp_err step_prepare(const struct policy *row, const struct cage *cage);
 enum sp_err step_filter(const struct policy *row, const struct cage *cage);
 
+/* In the place of the steps identity, capabilities and identity_final, where a service manager has
+ * changed the uid: it is nobody else's, the capabilities go, and there is no way back. */
+enum sp_err step_given_identity(const struct policy *row, const struct cage *cage);
+
 /* The names of the layers in the order in which they go on; NULL past the end. */
 const char *step_name(size_t i);
 
@@ -35,5 +39,8 @@ bool mdwe_on(void);
 
 /* The same for the supervisor, whose row has no cage. */
 enum sp_err caps_limit(uint64_t keep, bool lock_securebits);
+/* Without CAP_SETPCAP: every set is emptied but the bounding set, out of which nothing can come
+ * under no_new_privs. */
+enum sp_err caps_drop(void);
 
 #endif

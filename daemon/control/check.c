@@ -20,7 +20,7 @@
 const char *const ctl_role_names[ROLE_COUNT] = {
     [ROLE_SMTP] = "smtp",     [ROLE_SEALER] = "sealer",     [ROLE_STORE] = "store",
     [ROLE_KEEPER] = "keeper", [ROLE_WEB] = "web",           [ROLE_AUDIT] = "audit",
-    [ROLE_RELAY] = "relay",   [ROLE_RESOLVER] = "resolver",
+    [ROLE_RELAY] = "relay",   [ROLE_RESOLVER] = "resolver", [ROLE_DOOR] = "door",
 };
 
 static void add_cells(struct table *t, const char *const cells[COLUMNS])
@@ -99,14 +99,25 @@ static const char *said(const struct table *status, const char *role, const char
     return NULL;
 }
 
-static uid_t role_uid(const struct config *c, int r, bool user_mode)
+/* A role makes its gid of its uid; what the service manager starts has that of its user. */
+static void set_ids(struct subject *s, int r)
 {
     char name[32];
     snprintf(name, sizeof(name), "sealpost-%s", ctl_role_names[r]);
-    if (user_mode)
-        return geteuid();
-    const struct passwd *pw = c->uid_base == 0 ? getpwnam(name) : NULL;
-    return pw != NULL ? pw->pw_uid : (uid_t)(c->uid_base + (unsigned)r);
+    const struct passwd *pw = s->config->uid_base == 0 ? getpwnam(name) : NULL;
+    s->uid = pw != NULL ? pw->pw_uid : (uid_t)(s->config->uid_base + (unsigned)r);
+    if (s->user_mode)
+        s->uid = geteuid();
+    s->gid = s->row->alone && pw != NULL ? pw->pw_gid : s->uid;
+}
+
+static pid_t parent_of(pid_t pid)
+{
+    char text[4096], ppid[16];
+    if (!proc_read(pid, "status", text, sizeof(text)))
+        return 0;
+    proc_field(text, "PPid", ppid, sizeof(ppid));
+    return (pid_t)strtol(ppid, NULL, 10);
 }
 
 static void check_forked(struct report *r, const struct subject *parent, const char *row)
@@ -133,23 +144,24 @@ static void check_role(struct report *r, const struct config *c, const struct ta
                        int role, bool user_mode)
 {
     const char *name = ctl_role_names[role], *pid = said(status, name, "pid");
+    const char *audit = said(status, "audit", "pid");
+    bool alone = said(status, name, "service") != NULL;
     long n = pid != NULL ? strtol(pid, NULL, 10) : 0;
-    char text[4096], ppid[16];
-    if (n <= 0 || n > MAX_PROCESS || !proc_read((pid_t)n, "status", text, sizeof(text))) {
+    if (n <= 0 || n > MAX_PROCESS || parent_of((pid_t)n) == 0) {
         report_row(r, name, "process", "see `sealpostctl status` and the service's log",
                    "it does not run, or cannot be seen");
         return;
     }
-    proc_field(text, "PPid", ppid, sizeof(ppid));
+    pid_t of_tree = alone && audit != NULL ? (pid_t)strtol(audit, NULL, 10) : (pid_t)n;
     struct subject s = {.name = name,
-                        .row = policy_row(name),
+                        .row = policy_row(alone ? "door-unit" : name),
                         .config = c,
                         .pid = (pid_t)n,
-                        .supervisor = (pid_t)strtol(ppid, NULL, 10),
+                        .supervisor = parent_of(of_tree),
                         .user_mode = user_mode,
-                        .uid = role_uid(c, role, user_mode),
                         .landlock = said(status, name, "landlock_abi"),
                         .mdwe = said(status, name, "mdwe")};
+    set_ids(&s, role);
     check_process(r, &s);
     if (role == ROLE_SMTP)
         check_forked(r, &s, "session");

@@ -34,6 +34,7 @@ struct subject {
     pid_t pid, supervisor;
     bool user_mode;
     uid_t uid;
+    gid_t gid;
     const char *landlock, *mdwe; /* as it said; NULL: it was not asked (forked processes) */
 };
 

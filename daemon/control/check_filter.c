@@ -78,6 +78,12 @@ void check_filters(struct report *r, const struct subject *s)
     bool forked = s->row->parent != NULL;
     if (has < 0 || supervisor < 0)
         return;
+    if (s->row->alone) {
+        report_row(r, s->name, "system call filter", has > 0 ? NULL : RESTART, "%ld filters", has);
+        if (has > 0)
+            compare(r, s, s->row, (unsigned long)has - 1);
+        return;
+    }
     bool right = supervisor > 0 && has == supervisor + (forked ? 2 : 1);
     report_row(r, s->name, "system call filter", right ? NULL : RESTART,
                "%ld filters, the supervisor has %ld", has, supervisor);

@@ -2,13 +2,17 @@
 #include "daemon/control/check.h"
 
 #include <limits.h>
+#include <linux/capability.h>
 #include <sched.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define NOT_ITSELF  "restart the appliance; if it comes back, this process may have been taken over"
-#define NOT_THE_BIN "the program was replaced since the start: restart the appliance"
+#define NOT_ITSELF   "restart the appliance; if it comes back, this process may have been taken over"
+#define NOT_ITS_UNIT "start it by its unit, sealpost-door.service"
+#define IN_THE_OPEN  "start the appliance by its unit: PrivateNetwork=yes"
+#define NOT_THE_BIN  "the program was replaced since the start: restart the appliance"
 
 /* A field of /proc/PID/status that must have this value. */
 static void expect(struct report *r, const struct subject *s, const char *status, const char *key,
@@ -24,22 +28,36 @@ static void expect(struct report *r, const struct subject *s, const char *status
                got[0] != '\0' ? got : "none", want[0] != '\0' ? want : "none");
 }
 
+/* What is left in the door's bounding set its unit has put there; it cannot lower that itself. */
+static void check_bounding(struct report *r, const struct subject *s, const char *status)
+{
+    char got[128];
+    proc_field(status, "CapBnd", got, sizeof(got));
+    bool right = (strtoull(got, NULL, 16) & ~(1ull << CAP_NET_BIND_SERVICE)) == 0;
+    report_row(r, s->name, "capabilities", right ? NULL : NOT_ITS_UNIT, "CapBnd %s", got);
+}
+
 static void check_identity(struct report *r, const struct subject *s, const char *status)
 {
-    char ids[64], caps[32];
+    char ids[64], gids[64], caps[32];
     snprintf(ids, sizeof(ids), "%u %u %u %u", s->uid, s->uid, s->uid, s->uid);
+    snprintf(gids, sizeof(gids), "%u %u %u %u", s->gid, s->gid, s->gid, s->gid);
     uint64_t kept = s->user_mode ? 0 : s->row->caps;
     if (s->row->parent != NULL && !s->user_mode)
         kept = policy_row(s->row->parent)->caps;
     snprintf(caps, sizeof(caps), "%016llx", (unsigned long long)kept);
     expect(r, s, status, "Uid", "groups and uid", ids);
     if (!s->user_mode) {
-        expect(r, s, status, "Gid", "groups and uid", ids);
-        expect(r, s, status, "Groups", "groups and uid", "");
+        expect(r, s, status, "Gid", "groups and uid", gids);
+        if (!s->row->alone) /* systemd names its one group there */
+            expect(r, s, status, "Groups", "groups and uid", "");
     }
     expect(r, s, status, "CapEff", "capabilities", caps);
     expect(r, s, status, "CapPrm", "capabilities", caps);
-    expect(r, s, status, "CapBnd", "capabilities", caps);
+    if (s->row->alone)
+        check_bounding(r, s, status);
+    else
+        expect(r, s, status, "CapBnd", "capabilities", caps);
     expect(r, s, status, "CapInh", "capabilities", "0000000000000000");
     expect(r, s, status, "CapAmb", "capabilities", "0000000000000000");
     expect(r, s, status, "NoNewPrivs", "no_new_privs", "1");
@@ -56,13 +74,24 @@ static bool same_namespace(pid_t a, pid_t b, const char *name)
     return n <= 0 || n != m || memcmp(x, y, (size_t)n) == 0; /* not seen: not told apart */
 }
 
+/* With the door outside, nobody of the tree has a network, not even who starts it. */
+static void check_apart(struct report *r, const struct subject *s)
+{
+    bool shared = same_namespace(s->pid, s->supervisor, "net");
+    report_row(r, "supervisor", "namespaces", shared ? IN_THE_OPEN : NULL,
+               shared ? "in the door's network" : "net namespace of its own");
+}
+
 static void check_namespaces(struct report *r, const struct subject *s)
 {
     static const struct {
         int flag;
         const char *name;
-    } spaces[] = {{CLONE_NEWNET, "net"}, {CLONE_NEWIPC, "ipc"},       {CLONE_NEWUTS, "uts"},
-                  {CLONE_NEWNS, "mnt"},  {CLONE_NEWCGROUP, "cgroup"}, {CLONE_NEWPID, "pid"}};
+    } spaces[] = {{CLONE_NEWNET, "net"},
+                  {CLONE_NEWIPC, "ipc"},
+                  {CLONE_NEWUTS, "uts"},
+                  {CLONE_NEWNS, "mnt"},
+                  {CLONE_NEWPID, "pid"}};
     const struct policy *row = s->row->parent != NULL ? policy_row(s->row->parent) : s->row;
     int own = row->namespaces | CLONE_NEWPID;
     for (size_t i = 0; i < sizeof(spaces) / sizeof(spaces[0]); i++) {
@@ -186,8 +215,12 @@ void check_process(struct report *r, const struct subject *s)
     check_dumpable(r, s);
     if (geteuid() != 0)
         return; /* said once, by check_run */
-    check_namespaces(r, s);
-    check_root(r, s);
+    if (s->row->alone) {
+        check_apart(r, s);
+    } else {
+        check_namespaces(r, s);
+        check_root(r, s);
+    }
     check_descriptors(r, s);
     check_memory(r, s);
     check_program(r, s);

@@ -2,6 +2,8 @@
  * the mail that its children send it knows a number. */
 #include "daemon/relay/deliveries.h"
 #include "daemon/audit/events.h"
+#include "daemon/door/door.h"
+#include "daemon/door/sockets.h"
 #include "daemon/forked.h"
 #include "daemon/messages.h"
 #include "daemon/relay/delivery.h"
@@ -10,6 +12,7 @@
 #include <event2/event.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -97,8 +100,12 @@ static _Noreturn void run_child(const struct deliveries *d, void *vault,
                                          .template = d->template,
                                          .template_len = d->template_len,
                                          .vault = vault};
+    static const struct door_source door[] = {{AF_INET, SOCK_STREAM, DELIVERY_TCP4},
+                                              {AF_INET6, SOCK_STREAM, DELIVERY_TCP6}};
+    const int keep[] = {channels[0], channels[1], DOOR_AT, DOOR_AT + 1, channels[2]};
     delivery_watch_signals();
-    forked_keep(channels, d->n_peers);
+    forked_keep(keep, d->n_peers + 2);
+    door_use(door, sizeof(door) / sizeof(door[0]));
     /* Locked memory is made under the parent's filter; the delivery's own has no call for it. */
     enum sp_err err = delivery_prepare(&start);
     if (err == SP_OK) {
@@ -134,7 +141,7 @@ static enum sp_err open_channels(struct deliveries *d, const struct delivery_pla
 static enum sp_err start(struct deliveries *d, struct delivery_place *p, uint64_t lease)
 {
     const struct timeval most = {.tv_sec = DELIVERY_DEADLINE};
-    int ours[N_PEERS];
+    int ours[N_PEERS] = {-1, -1, -1};
     p->id = ++d->last_id;
     p->lease = lease;
     enum sp_err err = open_channels(d, p, ours);

@@ -21,7 +21,13 @@
 #include <signal.h>
 
 /* Numbers of its channels. */
-enum { DELIVERY_STORE = FORKED_FIRST, DELIVERY_KEEPER, DELIVERY_RESOLVER };
+enum {
+    DELIVERY_STORE = FORKED_FIRST,
+    DELIVERY_KEEPER,
+    DELIVERY_TCP4, /* sockets from the door */
+    DELIVERY_TCP6,
+    DELIVERY_RESOLVER, /* last: it may be left out */
+};
 #define DELIVERY_CHANNELS 3u
 
 struct delivery_start {

@@ -1,6 +1,7 @@
 /* A connection to somebody's mail server. Whoever answers there is hostile; what it sends goes to
  * the caller as it is, never more than asked for and never later than allowed. */
 #include "daemon/relay/remote.h"
+#include "daemon/door/sockets.h"
 #include "daemon/relay/remote_tls.h"
 #include "sandbox/lockmem.h"
 
@@ -48,10 +49,10 @@ static enum sp_err check(const struct remote *r)
     return remote_now_ms() >= limit(r) ? SP_ERR_EXPIRED : SP_OK;
 }
 
-/* Until the socket is ready; an error of its own shows in the call that follows. */
-static enum sp_err wait_for(const struct remote *r, short events)
+/* Until fd is ready; an error of its own shows in the call that follows. */
+static enum sp_err wait_for_fd(const struct remote *r, int fd, short events)
 {
-    struct pollfd p = {.fd = r->fd, .events = events};
+    struct pollfd p = {.fd = fd, .events = events};
     for (;;) {
         enum sp_err err = check(r);
         if (err != SP_OK)
@@ -64,6 +65,11 @@ static enum sp_err wait_for(const struct remote *r, short events)
         if (n < 0 && errno != EINTR)
             return SP_ERR_SYSTEM;
     }
+}
+
+static enum sp_err wait_for(const struct remote *r, short events)
+{
+    return wait_for_fd(r, r->fd, events);
 }
 
 /* --- connecting --- */
@@ -112,6 +118,22 @@ static enum sp_err finish_connect(const struct remote *r)
     return why == 0 ? SP_OK : SP_ERR_SYSTEM;
 }
 
+/* From the door. All deliveries take from one channel: another may have been faster. */
+static enum sp_err take_socket(struct remote *r, int family)
+{
+    const int type = SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC;
+    for (;;) {
+        r->fd = door_socket(family, type, IPPROTO_TCP);
+        if (r->fd >= 0)
+            return SP_OK;
+        if (errno != EAGAIN)
+            return SP_ERR_SYSTEM;
+        enum sp_err err = wait_for_fd(r, door_channel(family, type), POLLIN);
+        if (err != SP_OK)
+            return err;
+    }
+}
+
 enum sp_err remote_connect(struct remote *r, const uint8_t *address, size_t len, uint16_t port,
                            uint64_t timeout_ms, uint64_t whole_ms,
                            const volatile sig_atomic_t *stop)
@@ -121,12 +143,9 @@ enum sp_err remote_connect(struct remote *r, const uint8_t *address, size_t len,
     if (len != 4 && len != 16)
         return SP_ERR_FORMAT;
     socklen_t to_len = socket_address(&to, address, len, port);
-    r->fd = socket(to.ss_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
-    if (r->fd < 0)
-        return SP_ERR_SYSTEM;
     remote_step(r, timeout_ms);
-    enum sp_err err = SP_OK;
-    if (connect(r->fd, (struct sockaddr *)&to, to_len) != 0)
+    enum sp_err err = take_socket(r, to.ss_family);
+    if (err == SP_OK && connect(r->fd, (struct sockaddr *)&to, to_len) != 0)
         err = errno == EINPROGRESS || errno == EINTR ? finish_connect(r) : SP_ERR_SYSTEM;
     if (err == SP_OK) {
         without_delay(r->fd);

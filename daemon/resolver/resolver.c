@@ -1,6 +1,8 @@
 /* Resolver: DNS for deliveries, validated. The supervisor is trusted; the relay, smtp and their
  * children may have been taken over; every answer of the network is hostile. */
 #include "daemon/resolver/resolver.h"
+#include "daemon/door/door.h"
+#include "daemon/door/sockets.h"
 #include "daemon/messages.h"
 #include "daemon/resolver/context.h"
 #include "daemon/resolver/senders.h"
@@ -11,6 +13,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unbound.h>
 #include <unbound-event.h>
 #include <unistd.h>
@@ -170,8 +173,22 @@ static enum sp_err make_context(int resolv_conf, struct context **out)
     return err;
 }
 
+/* What libunbound makes of sockets comes from the door: sockets.c says how. */
+static void use_door(void)
+{
+    static struct door_source sources[DOOR_CHANNELS];
+    size_t n = 0;
+    for (size_t i = 0; i < DOOR_CHANNELS; i++) {
+        const struct door_channel *c = &door_channels[i];
+        if (c->to == ROLE_RESOLVER)
+            sources[n++] = (struct door_source){c->family, c->type, c->at};
+    }
+    door_use(sources, n);
+}
+
 static enum sp_err prepare(struct role *role)
 {
+    use_door();
     resolver.role = role;
     LIST_INIT(&resolver.deliveries);
     resolver.anchors = malloc(FILE_MAX + 1);

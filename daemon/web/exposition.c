@@ -23,7 +23,7 @@ static const struct metric {
     {"supervisor", "restarts", "tree_restarts_total", COUNTER, 0, NULL, NULL,
      "Fresh trees after a role died"},
     {"supervisor", "crashes", "role_crashes_total", COUNTER, 0, "role",
-     "smtp sealer store keeper web audit relay resolver", "Roles that died unasked"},
+     "smtp sealer store keeper web audit relay resolver door", "Roles that died unasked"},
     {"supervisor", "violations", "sandbox_violations_total", COUNTER, 0, "process", "role",
      "Processes ended by their system call filter"},
     {"smtp", "violations", "sandbox_violations_total", COUNTER, 0, "process", "session", NULL},

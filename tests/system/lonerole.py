@@ -8,6 +8,7 @@ import subprocess
 import tempfile
 
 import place
+from doorman import Doorman
 from sealpost import BUILD, NOBODY, ROLES
 
 FD_CONTROL, FD_AUDIT, FD_ROOT, FD_EXTRA = 3, 4, 15, 16
@@ -62,6 +63,8 @@ class LoneRole:
             self.edges[role], end = pair()
             keep.append(end)
             fds[edge(role)] = end.fileno()
+        self.door = Doorman(name)
+        fds |= {to: end.fileno() for to, end in self.door.theirs.items()}
         opened = [os.open(self.root, os.O_RDONLY)]
         fds[FD_ROOT] = opened[0]
         for i, path in enumerate(files):
@@ -88,6 +91,7 @@ class LoneRole:
             stdout=subprocess.DEVNULL, stderr=self.stderr, env={})
         for s in keep:
             s.close()
+        self.door.started()
         for fd in opened:
             os.close(fd)
         send(self.control, CT_CONFIG, config.encode())

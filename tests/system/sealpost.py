@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("B", "build"))
 BUILD = BUILD if BUILD.is_absolute() else ROOT / BUILD
 NOBODY = 65534
-ROLES = ["smtp", "sealer", "store", "keeper", "web", "audit", "relay", "resolver"]
+ROLES = ["smtp", "sealer", "store", "keeper", "web", "audit", "relay", "resolver", "door"]
 
 
 def program(name, mode):

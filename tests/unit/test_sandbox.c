@@ -4,6 +4,7 @@
 #include "sandbox/steps.h"
 #include "tests/unit/caged.h"
 
+#include <grp.h>
 #include <linux/capability.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -35,17 +36,18 @@ static const struct {
     {"smtp", "socketpair", 0},
     {"relay", "fork", 0},
     {"relay", "socketpair", 0},
-    {"relay", "socket-inet", 0},
     {"relay", "connect", EINVAL}, /* allowed, but that socket is of another family */
     {"relay", "connect-unix", ENOENT},
-    {"delivery", "socket-inet", 0},
     {"delivery", "connect", EINVAL},
     {"delivery", "connect-unix", ENOENT},
-    {"resolver", "socket-inet", 0},
     {"resolver", "connect", EINVAL},
     {"resolver", "connect-unix", ENOENT},
     {"resolver", "connect-fastopen", EPIPE}, /* so that libunbound connects */
     {"resolver", "bind", EINVAL},
+    {"door", "socket-inet", 0},
+    {"door-unit", "socket-inet", 0},
+    {"door-unit", "socketpair", 0},
+    {"door-unit", "accept", EINVAL},
     {"smtp", "accept", EINVAL}, /* allowed, but that socket does not listen */
     {"web", "accept", EINVAL},
     {"web", "socket-inet", EACCES},
@@ -78,6 +80,30 @@ static enum sp_err compile_own(void *ctx)
 {
     struct trial *trial = ctx;
     return sandbox_compile(policy_row(trial->row), &trial->own);
+}
+
+static void enter_as_service(struct trial *trial)
+{
+    const int keep[] = {FD_PEER, FD_TELL};
+    const char *step;
+    const struct cage cage = {.keep = keep, .n_keep = 2, .root = -1};
+    enum sp_err err = sandbox_alone(policy_row(trial->row), &cage, &step);
+    if (err == SP_OK)
+        act(trial);
+    tell((int)err, errno, step);
+    leave(1);
+}
+
+/* As systemd starts a service with User=. */
+static void service(void *ctx)
+{
+    struct trial *trial = ctx;
+    close(trial->root);
+    if (geteuid() == 0 &&
+        (setgroups(0, NULL) != 0 || setresgid(trial->uid, trial->uid, trial->uid) != 0 ||
+         setresuid(trial->uid, trial->uid, trial->uid) != 0))
+        leave(3);
+    enter_as_service(trial);
 }
 
 /* The first process of a new process namespace: a role. */
@@ -139,10 +165,15 @@ static struct trial trial_of(size_t row, bool user_mode, int root)
                           .root = root};
 }
 
+static void (*start_of(const struct trial *trial))(void *)
+{
+    return policy_row(trial->row)->alone ? service : supervisor;
+}
+
 static int check_probe(struct trial *trial)
 {
     int gets = expected(trial->row, trial->probe);
-    struct report report = run_child(supervisor, trial);
+    struct report report = run_child(start_of(trial), trial);
     /* A kernel without i386 entry answers it with SIGSEGV. */
     bool no_entry = strcmp(trial->probe, "syscall-i386") == 0 && report.killed == SIGSEGV;
     bool right = gets < 0 ? report.said < 0 && (report.killed == SIGSYS || no_entry)
@@ -160,7 +191,7 @@ static void every_probe_in_every_row(bool user_mode)
     int root = empty_directory(path), wrong = 0;
     assert_true(root >= 0);
     for (size_t i = 0; policy_at(i) != NULL; i++) {
-        if (policy_at(i)->deny)
+        if (policy_at(i)->deny || (policy_at(i)->alone && user_mode))
             continue;
         struct trial trial = trial_of(i, user_mode, root);
         for (size_t j = 0; (trial.probe = sandbox_probe_name(j)) != NULL; j++)
@@ -229,7 +260,7 @@ static bool shares(pid_t pid, const char *space)
     return n <= 0 || m <= 0 || (n == m && memcmp(ours, theirs, (size_t)n) == 0);
 }
 
-/* relay and resolver speak to the outside. */
+/* The door makes the sockets to the outside. */
 static bool on_the_network(const struct policy *row)
 {
     const struct policy *of = row->parent != NULL ? policy_row(row->parent) : row;
@@ -238,10 +269,11 @@ static bool on_the_network(const struct policy *row)
 
 static int check_namespaces(pid_t pid, const struct trial *trial)
 {
-    static const char *const spaces[] = {"net", "ipc", "uts", "cgroup", "mnt", "pid"};
+    static const char *const spaces[] = {"net", "ipc", "uts", "mnt", "pid"};
     int wrong = 0;
     for (size_t i = 0; i < sizeof(spaces) / sizeof(*spaces); i++) {
-        bool wanted = i == 0 && on_the_network(policy_row(trial->row));
+        const struct policy *row = policy_row(trial->row);
+        bool wanted = row->alone || (i == 0 && on_the_network(row));
         if (shares(pid, spaces[i]) == wanted)
             continue;
         print_error("%s: %s our %s namespace\n", trial->row, wanted ? "not in" : "in", spaces[i]);
@@ -260,9 +292,12 @@ static int look_at(pid_t pid, struct trial *trial)
     snprintf(caps, sizeof(caps), "%016llx", (unsigned long long)kept);
     int wrong = check_field(pid, trial, "NoNewPrivs", "1") +
                 check_field(pid, trial, "Seccomp", "2") +
-                check_field(pid, trial, "Seccomp_filters", row->parent != NULL ? "3" : "2") +
+                check_field(pid, trial, "Seccomp_filters",
+                            row->parent != NULL ? "3"
+                            : row->alone        ? "1"
+                                                : "2") +
                 check_field(pid, trial, "CapEff", caps) + check_field(pid, trial, "CapPrm", caps) +
-                check_field(pid, trial, "CapBnd", caps) +
+                (row->alone ? 0 : check_field(pid, trial, "CapBnd", caps)) +
                 check_field(pid, trial, "CapInh", "0000000000000000") +
                 check_field(pid, trial, "CapAmb", "0000000000000000") +
                 check_field(pid, trial, "Uid", uids) + check_field(pid, trial, "Threads", "1");
@@ -292,7 +327,7 @@ static void look_at_child(pid_t pid, int peer, void *ctx)
 {
     (void)peer;
     struct trial *trial = ctx;
-    pid_t at = descend(pid);
+    pid_t at = policy_row(trial->row)->alone ? pid : descend(pid);
     if (policy_row(trial->row)->parent != NULL)
         at = descend(at);
     inspected += at > 0 ? look_at(at, trial) : 1;
@@ -306,8 +341,10 @@ static void seen_from_outside(void **state)
     inspected = 0;
     for (size_t i = 0; policy_at(i) != NULL; i++) {
         for (int mode = geteuid() == 0 ? 0 : 1; mode < 2 && !policy_at(i)->deny; mode++) {
+            if (policy_at(i)->alone && mode == 1)
+                continue;
             struct trial trial = trial_of(i, mode == 1, root);
-            struct report report = run_child_watched(supervisor, &trial, look_at_child);
+            struct report report = run_child_watched(start_of(&trial), &trial, look_at_child);
             inspected += report.said <= 0 || strcmp(report.text, "waiting") != 0;
         }
     }
