@@ -1,6 +1,7 @@
 /* The relay's parent as it runs (all but its cage), the test being store, keeper and resolver: a
  * delivery for each lease, no more than there are places, each buried and told of, whatever it died
  * of; an orderly end. */
+#include "daemon/door/door.h"
 #include "daemon/messages.h"
 #include "daemon/relay/delivery.h"
 #include "daemon/role.h"
@@ -53,6 +54,9 @@ static void become_role(const int *fds)
     role = (struct role){.ops = &relay_role, .config = &config};
     for (int i = 0; i < N_ENDS; i++)
         dup3(fds[i], to[i], O_CLOEXEC);
+    int door[2];
+    if (ipc_pair(door) != SP_OK || dup2(door[0], DOOR_AT) < 0 || dup2(door[1], DOOR_AT + 1) < 0)
+        _exit(1);
     close(FD_EXTRA); /* no file of certificates: the event loop may get its number */
     role.base = event_base_new();
     enum sp_err err = relay_role.prepare(&role);
@@ -252,7 +256,7 @@ static void test_crash(void **state)
     assert_int_equal(wire_get_u64(&fields), 6);
 }
 
-/* Nothing of one delivery's is open in the next. */
+/* Nothing of one delivery's is open in the next: three channels of its own, two of the door's. */
 static void test_descriptors(void **state)
 {
     int channel[2][3];
@@ -268,7 +272,7 @@ static void test_descriptors(void **state)
     for (int fd = 3; fd < 300; fd++) {
         snprintf(path, sizeof(path), "/proc/%d/fd/%d", child, fd);
         ssize_t n = readlink(path, to, sizeof(to));
-        assert_true(fd < 6 ? n > 0 && memcmp(to, "socket:", 7) == 0 : n < 0);
+        assert_true(fd < 8 ? n > 0 && memcmp(to, "socket:", 7) == 0 : n < 0);
     }
     shut(channel[0]);
     shut(channel[1]);
