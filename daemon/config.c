@@ -1,6 +1,7 @@
 /* The configuration file. Written by the operator, who is trusted to mean well, not to type well:
  * everything that is wrong is named with file and line, and nothing is guessed. */
 #include "daemon/config_keys.h"
+#include "daemon/credential.h"
 #include "daemon/domain.h"
 #include "daemon/role.h"
 
@@ -161,8 +162,13 @@ static int on_setting(void *arg, const char *section, const char *name, const ch
     struct reader *r = arg;
     const struct key *k = find_key(section, name);
     const char *wrong = NULL;
+    char place[CREDENTIAL_PATH];
+    value = credential_path(section, name, value, place);
     if (k == NULL)
         wrong = "no such setting; the sealpost.conf that comes with it names all";
+    else if (value == NULL)
+        wrong =
+            "names no credential; write credential:NAME, of letters, digits, \".\", \"_\", \"-\"";
     else if (value[0] == '\0')
         wrong = "has no value";
     else if (k->type != LIST && r->set[k - config_keys])

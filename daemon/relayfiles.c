@@ -1,6 +1,7 @@
 /* Files of the relay's secrets: opened by path, since they are the operator's and root's, looked at
  * in a process aside, handed to the keeper. The supervisor reads no byte of them. */
 #include "daemon/aside.h"
+#include "daemon/credential.h"
 #include "daemon/keeper/credentials.h"
 #include "daemon/keeper/dkimkey.h"
 #include "daemon/messages.h"
@@ -58,7 +59,8 @@ static enum sp_err open_one(const char *path, enum sp_err (*look)(void *ctx), co
 {
     *fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (*fd < 0) {
-        complain(path, strerror(errno));
+        dprintf(STDERR_FILENO, "sealpostd: %s: %s%s\n", path, strerror(errno),
+                credential_advice(path));
         return SP_ERR_CONFIG;
     }
     enum sp_err err = aside(look, fd);

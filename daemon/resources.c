@@ -1,6 +1,7 @@
 /* Sockets, files, users: all that needs privilege, opened once before privilege is dropped. */
 #include "daemon/messages.h"
 #include "daemon/supervisor.h"
+#include "daemon/credential.h"
 #include "daemon/inplace.h"
 #include "daemon/listen.h"
 #include "daemon/relay/template.h"
@@ -249,8 +250,11 @@ static enum sp_err read_pem(const char *path, char *buf, size_t *len)
 {
     *len = 0;
     int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
-        return fail(path);
+    if (fd < 0) {
+        dprintf(STDERR_FILENO, "sealpostd: %s: %s%s\n", path, strerror(errno),
+                credential_advice(path));
+        return SP_ERR_SYSTEM;
+    }
     ssize_t n;
     while (*len <= MAX_PEM && (n = read(fd, buf + *len, MAX_PEM + 1 - *len)) > 0)
         *len += (size_t)n;

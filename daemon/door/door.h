@@ -6,9 +6,9 @@
  * needs a socket takes a message; nothing is ever said to the door, so that there is nothing by
  * which it could be attacked.
  *
- *   filling.c  which channels there are, and keeping them full
- *   door.c     the role in the tree          unit.c  the same as a service of its own
- *   sockets.c  the other side: taking one (sockets.h)
+ *   channels.c  which there are              filling.c  keeping them full
+ *   door.c      the role in the tree          unit.c     the same as a service of its own
+ *   sockets.c   the other side: taking one (sockets.h)
  */
 #include "daemon/role.h"
 

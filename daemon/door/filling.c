@@ -13,15 +13,6 @@
 #define SEND_BUFFER 6144
 #define TURN        16 /* made for one channel before others have their turn */
 
-const struct door_channel door_channels[DOOR_CHANNELS] = {
-    {ROLE_RELAY, DOOR_AT, AF_INET, SOCK_STREAM},
-    {ROLE_RELAY, DOOR_AT + 1, AF_INET6, SOCK_STREAM},
-    {ROLE_RESOLVER, DOOR_AT, AF_INET, SOCK_DGRAM},
-    {ROLE_RESOLVER, DOOR_AT + 1, AF_INET6, SOCK_DGRAM},
-    {ROLE_RESOLVER, DOOR_AT + 2, AF_INET, SOCK_STREAM},
-    {ROLE_RESOLVER, DOOR_AT + 3, AF_INET6, SOCK_STREAM},
-};
-
 struct filled {
     const struct door_channel *kind;
     int end; /* -1: closed */

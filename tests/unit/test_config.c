@@ -1,6 +1,7 @@
 /* The configuration: every key of the manual is taken, every mistake is named with its line, all of
  * them at once, and a role is told its own settings and no other. */
 #include "daemon/config.h"
+#include "daemon/credential.h"
 #include "daemon/role.h"
 
 #include <setjmp.h>
@@ -214,6 +215,29 @@ static void has_defaults(void **state)
     assert_null(config->tls_key);
 }
 
+/* Where systemd puts them for the service, and, asked by another, where it puts the service's. */
+static void credentials_have_a_place(void **state)
+{
+    char text[512];
+    (void)state;
+    snprintf(text, sizeof(text),
+             "%s[tls]\ncertificate = /etc/cert.pem\nkey = credential:tls.key\n[relay]\n"
+             "dkim_selector = a\ndkim_key = credential:dkim-1\nsmarthost_auth = credential:s_a\n",
+             least);
+    assert_int_equal(setenv("CREDENTIALS_DIRECTORY", "/run/elsewhere", 1), 0);
+    assert_int_equal(read_text(text, true), SP_OK);
+    assert_string_equal(config->tls_certificate, "/etc/cert.pem");
+    assert_string_equal(config->tls_key, "/run/elsewhere/tls.key");
+    assert_string_equal(config->dkim_key.item[0], "/run/elsewhere/dkim-1");
+    assert_string_equal(config->smarthost_auth, "/run/elsewhere/s_a");
+    assert_string_equal(credential_advice("/etc/cert.pem"), "");
+    assert_non_null(strstr(credential_advice(config->tls_key), "LoadCredential=NAME:PATH"));
+    assert_int_equal(unsetenv("CREDENTIALS_DIRECTORY"), 0);
+    assert_int_equal(read_text(text, true), SP_OK);
+    assert_string_equal(config->tls_key, "/run/credentials/sealpost.service/tls.key");
+    assert_non_null(strstr(credential_advice(config->tls_key), "is not set"));
+}
+
 static void demands(void **state)
 {
     (void)state;
@@ -263,6 +287,10 @@ static void names_each_mistake(void **state)
         {"[web]\nlisten = :443", "is not an address"},
         {"state = here/state", "needs a path from the root"},
         {"[smtp", "neither a [section] nor a setting"},
+        {"[tls]\nkey = credential:", "names no credential"},
+        {"[tls]\nkey = credential:../../etc/shadow", "names no credential"},
+        {"[tls]\nkey = credential:.hidden", "names no credential"},
+        {"[relay]\nca = credential:roots", "needs a path from the root"},
     };
     char text[512];
     (void)state;
@@ -546,6 +574,7 @@ int main(void)
         cmocka_unit_test(names_what_has_no_effect),
         cmocka_unit_test(has_defaults),
         cmocka_unit_test(demands),
+        cmocka_unit_test(credentials_have_a_place),
         cmocka_unit_test(names_each_mistake),
         cmocka_unit_test(names_all_mistakes),
         cmocka_unit_test(relay_settings_agree),
