@@ -193,8 +193,9 @@ install: $(PROGRAMS)
 	install -d -m 0750 $(ETC)
 	install -m 0755 $(B)/sealpostd $(B)/sealpostctl $(SBIN)/
 	install -m 0755 $(B)/sealpost $(BIN)/
-	sed 's|/usr/sbin/sealpostd|$(PREFIX)/sbin/sealpostd|g' hardening/sealpost.service > $(B)/sealpost.service
-	install -m 0644 $(B)/sealpost.service $(UNITS)/
+	for unit in sealpost sealpost-door; do \
+	    sed 's|/usr/sbin/sealpostd|$(PREFIX)/sbin/sealpostd|g' hardening/$$unit.service > $(B)/$$unit.service && \
+	    install -m 0644 $(B)/$$unit.service $(UNITS)/ || exit 1; done
 	install -m 0644 hardening/sealpost.sysusers $(SYSUSER)/sealpost.conf
 	install -m 0644 hardening/sealpost.tmpfiles $(TMPFILE)/sealpost.conf
 	test -e $(ETC)/sealpost.conf || install -m 0640 hardening/sealpost.conf $(ETC)/sealpost.conf
@@ -227,7 +228,7 @@ package-check: | $(B)/.deps-package
 	@for suite in $(SUITES); do B=$(B) sh tests/package.sh $$suite || exit 1; done
 
 uninstall:
-	rm -f $(SBIN)/sealpostd $(SBIN)/sealpostctl $(BIN)/sealpost $(UNITS)/sealpost.service \
+	rm -f $(SBIN)/sealpostd $(SBIN)/sealpostctl $(BIN)/sealpost $(UNITS)/sealpost.service $(UNITS)/sealpost-door.service \
 	    $(SYSUSER)/sealpost.conf $(TMPFILE)/sealpost.conf $(BASH)/sealpostctl $(BASH)/sealpost $(ARMOR)/usr.sbin.sealpostd \
 	    $(MAN)/man1/sealpost.1 $(MAN)/man5/sealpost.conf.5 $(MAN)/man8/sealpostd.8 $(MAN)/man8/sealpostctl.8
 	rm -rf $(DOC)

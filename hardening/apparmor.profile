@@ -12,8 +12,9 @@ profile sealpostd /usr/sbin/sealpostd flags=(attach_disconnected) {
     include <abstractions/ssl_certs>
 
     # What puts roles into their cages; the supervisor keeps no other.
-    capability setuid setgid setpcap sys_chroot sys_admin kill,
-    capability net_bind_service ipc_lock,
+    capability setuid setgid setpcap sys_chroot sys_admin ipc_lock,
+    # The door's part, which has no other; it is this program, too.
+    capability net_bind_service,
     network inet stream,
     network inet6 stream,
     network inet dgram,
@@ -30,6 +31,8 @@ profile sealpostd /usr/sbin/sealpostd flags=(attach_disconnected) {
     /var/lib/sealpost/** rwk,
     /var/log/sealpost/{,*} rw,
     /run/sealpost/{,*} rw,
+    /run/sealpost-door/{,*} rw,
+    /run/credentials/sealpost{,-door}.service/{,*} r,
     /run/systemd/notify w,
     @{PROC}/@{pid}/{status,mountinfo,uid_map,gid_map,setgroups} rw,
     @{PROC}/sys/kernel/** r,

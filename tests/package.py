@@ -24,6 +24,7 @@ import time
 
 ROOT, DEB = pathlib.Path(sys.argv[1]), pathlib.Path(sys.argv[2])
 HOST, CONF = "mail.example.org", "/etc/sealpost/sealpost.conf"
+SOCKET = "/run/sealpost-door/socket"
 ENV = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8",
        "DEBIAN_FRONTEND": "noninteractive", "SEALPOST_CA": "/etc/sealpost/fullchain.pem"}
 CLONE_NEWNET = 0x40000000
@@ -92,10 +93,10 @@ def users():
             assert 0 < int(uid) < 1000 and home == "/nonexistent" and shell == "/usr/sbin/nologin", name
             assert name in ids("group")
             named.append(uid)
-    assert len(named) == 8 and len(set(named)) == 8
+    assert len(named) == 9 and len(set(named)) == 9
     shadow = ids("shadow")
     assert all(shadow[n][1].startswith(("!", "*")) for n in users if n.startswith("sealpost-"))
-    say("8 system users, each of its own, none can log in")
+    say("9 system users, each of its own, none can log in")
 
 
 def directories():
@@ -169,9 +170,9 @@ def own_network():
         fcntl.ioctl(s, 0x8914, struct.pack("16sh22x", b"lo", 0x1 | 0x40))  # SIOCSIFFLAGS: up, running
 
 
-def unit(key):
-    """All that the unit says of a key, as systemd would join it."""
-    text = at("/usr/lib/systemd/system/sealpost.service").read_text()
+def unit(key, name="sealpost"):
+    """All that a unit says of a key, as systemd would join it."""
+    text = at(f"/usr/lib/systemd/system/{name}.service").read_text()
     return " ".join(re.findall(rf"(?m)^{key}=(.*)$", text)).split()
 
 
@@ -179,17 +180,49 @@ def unit(key):
 LESS_PROC = 'mount -t proc -o hidepid=invisible,subset=pid proc /proc && exec "$@"'
 
 
-class Tree:
-    """The installed daemon, with the capabilities, limits and /proc that the unit leaves it."""
+def capabilities(name):
+    return ",".join(["-all", *(f"+{c.lower().removeprefix('cap_')}" for c in unit("CapabilityBoundingSet", name))])
+
+
+class Door:
+    """The installed door, under its uid, with its one capability and a copy of the configuration."""
 
     def __init__(self):
-        caps = [f"+{c.lower().removeprefix('cap_')}" for c in unit("CapabilityBoundingSet")]
+        uid, caps = ids("passwd")["sealpost-door"][2], capabilities("sealpost-door")
+        place = at("/run/sealpost-door")
+        place.mkdir(exist_ok=True)
+        os.chown(place, int(uid), 0)
+        os.chmod(place, 0o2750)
+        copy = pathlib.Path(shutil.copy(at(CONF), place / "sealpost.conf"))
+        copy.chmod(0o444)
+        self.log = open(at("/root/door"), "w+")
+        self.process = subprocess.Popen(
+            [*ENTER, "sh", "-ec", LESS_PROC, "sh", "setpriv", "--reuid", uid, "--regid", uid, "--clear-groups",
+             "--bounding-set", caps, "--inh-caps", caps, "--ambient-caps", caps, "--no-new-privs", "sealpostd", "--as-door",
+             SOCKET, "--config", "/run/sealpost-door/sealpost.conf"], stderr=self.log, env=ENV, umask=0o077)
+        for _ in range(200):
+            if ": ready: " in at("/root/door").read_text():
+                return
+            assert self.process.poll() is None, at("/root/door").read_text()
+            time.sleep(0.05)
+        raise AssertionError("no door")
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.wait(60) == 0, at("/root/door").read_text()
+
+
+class Tree:
+    """The installed daemon, with the capabilities, limits and /proc that the unit leaves it, and no network."""
+
+    def __init__(self):
+        self.door = Door()
         limits = [f"--{name}={self.limit(name)}" for name in ("core", "memlock", "nofile")]
         self.log = open(at("/root/stderr"), "w+")
         at("/run/sealpost").mkdir(mode=0o700, exist_ok=True)
         self.process = subprocess.Popen(
-            [*ENTER, "sh", "-ec", LESS_PROC, "sh", "prlimit", *limits, "setpriv", "--bounding-set", ",".join(["-all", *caps]),
-             "--inh-caps", "-all", "--no-new-privs", "sealpostd", "--config", CONF],
+            [*ENTER, "sh", "-ec", LESS_PROC, "sh", "prlimit", *limits, "unshare", "--net", "setpriv", "--bounding-set",
+             capabilities("sealpost"), "--inh-caps", "-all", "--no-new-privs", "sealpostd", "--config", CONF, "--door", SOCKET],
             stderr=self.log, env=ENV, umask=0o077)
         self.wait(lambda: "sealpostd: ready" in self.said())
 
@@ -215,6 +248,7 @@ class Tree:
         self.process.send_signal(signal.SIGTERM)
         assert self.process.wait(60) == 0, self.said()
         assert "died" not in self.said(), self.said()
+        self.door.stop()
         assert not processes()
 
 

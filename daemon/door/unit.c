@@ -224,6 +224,17 @@ static enum sp_err prepare(void *ctx)
     return ok ? SP_OK : SP_ERR_MEMORY;
 }
 
+/* As roles have it: nothing to read, and of the places to write to, the service's words alone. */
+static enum sp_err let_go_of_terminal(void)
+{
+    int null = open("/dev/null", O_RDWR | O_CLOEXEC);
+    bool ok = null >= 0 && dup2(null, STDIN_FILENO) == STDIN_FILENO &&
+              dup2(null, STDOUT_FILENO) == STDOUT_FILENO;
+    if (!ok)
+        say("/dev/null", strerror(errno));
+    return ok ? SP_OK : SP_ERR_SYSTEM;
+}
+
 static enum sp_err enter_cage(void)
 {
     int keep[MAX_KEEP];
@@ -259,6 +270,8 @@ int door_unit_main(const char *path, const struct config *config)
     enum sp_err err = listen_all(config, &unit.listening);
     if (err == SP_OK)
         err = open_entrance(path);
+    if (err == SP_OK)
+        err = let_go_of_terminal();
     if (err == SP_OK)
         err = enter_cage();
     if (err != SP_OK)
