@@ -47,10 +47,10 @@ grep -q '^CapEff:[[:space:]]*0*$' "/proc/$door/status" || fail "the door has cap
 mail() { # SUBJECT
     printf 'EHLO x\r\nMAIL FROM:<bob@outside.example>\r\nRCPT TO:<alice@example.org>\r\nDATA\r\nSubject: %s\r\n\r\nx\r\n.\r\nQUIT\r\n' "$1" |
         while read -r line; do sleep 0.2; printf '%s\n' "$line"; done |
-        bash -c 'exec 3<>/dev/tcp/127.0.0.1/25; cat >&3; cat <&3' | grep -q '^250 2.0.0' || fail "mail: $1"
+        bash -c 'exec 3<>/dev/tcp/127.0.0.1/25; cat >&3; cat <&3' | grep -q '^250 2.0.0 Sealed' || fail "mail: $1"
+    sealpost sync /root/Maildir >/root/sync.out 2>&1 && grep -rq "^Subject: $1" /root/Maildir || fail "not there: $1"
 }
 mail first
-sealpost list | grep -q first || fail "the mail is not there"
 systemctl reload sealpost || fail reload
 until_said 'certificates reloaded' 1
 role=$(pgrep -f -- '--role store') && kill -9 "$role"

@@ -11,6 +11,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <netinet/in.h>
 #include <unbound.h>
@@ -212,6 +213,40 @@ static void a_taker_that_ends(void **state)
     assert_in_range(drain(AF_INET, SOCK_DGRAM), 8, 24);
 }
 
+/* A kernel without IPv6 (here: a socket() that knows one kind) has no such channel, and others. */
+static void a_kind_that_is_not_there(void **state)
+{
+    const struct door_source none = {AF_UNIX, SOCK_STREAM, -1};
+    (void)state;
+    door_use(&none, 1);
+    event_base_loop(base, EVLOOP_NONBLOCK);
+    door_use(sources, n_sources);
+    for (size_t i = 0; i < n_sources; i++) {
+        assert_int_equal(door_socket(sources[i].family, sources[i].type, 0), -1);
+        assert_int_equal(errno, EAFNOSUPPORT);
+    }
+}
+
+/* What the machine lacks for a moment is tried again, and the channel stays. */
+static void no_descriptor_for_a_moment(void **state)
+{
+    struct rlimit before, none;
+    (void)state;
+    assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+    none = before;
+    none.rlim_cur = 3;
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+    event_base_loop(base, EVLOOP_NONBLOCK);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+    door_use(sources, n_sources);
+    assert_int_equal(door_socket(AF_INET, SOCK_STREAM, 0), -1);
+    assert_int_equal(errno, EAGAIN);
+    usleep(150 * 1000);
+    fill();
+    for (size_t i = 0; i < n_sources; i++)
+        assert_in_range(drain(sources[i].family, sources[i].type), 8, 24);
+}
+
 /* libunbound's calls must come here; should its library be linked so that they do not, the
  * resolver would die of its first question. */
 static void libraries_call_ours(void **state)
@@ -239,6 +274,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_end_of_a_channel, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_no_socket, set_up, tear_down),
         cmocka_unit_test_setup_teardown(a_taker_that_ends, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(a_kind_that_is_not_there, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(no_descriptor_for_a_moment, set_up, tear_down),
         cmocka_unit_test_setup_teardown(libraries_call_ours, set_up, tear_down),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
