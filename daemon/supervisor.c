@@ -45,25 +45,11 @@ static bool anyone_left(const struct supervisor *s, unsigned mask)
     return false;
 }
 
-/* Who shares a role's real uid may end it: for this moment the supervisor does, and so it needs no
- * power over all processes of the machine (CAP_KILL). The role, first of a process namespace of its
- * own, has no name for the supervisor to signal it in turn. In user mode they share one anyway. */
-static void kill_role(const struct supervisor *s, enum role_id r)
-{
-    uid_t own = getuid();
-    if (!s->user_mode && setresuid(s->uid[r], (uid_t)-1, (uid_t)-1) != 0)
-        say("cannot become a role to end it");
-    if (kill(s->child[r].pid, SIGKILL) != 0 && errno != ESRCH)
-        say("cannot end a role");
-    if (setresuid(own, (uid_t)-1, (uid_t)-1) != 0)
-        abort();
-}
-
 static void kill_roles(const struct supervisor *s, unsigned mask)
 {
     for (int r = 0; r < ROLE_COUNT; r++)
         if ((mask >> r & 1) && s->child[r].pid != 0)
-            kill_role(s, (enum role_id)r);
+            supervisor_kill(s, (enum role_id)r);
 }
 
 static void tell_stop(struct supervisor *s, unsigned mask)
@@ -151,7 +137,7 @@ static void on_control_gone(void *ctx, struct ipc_peer *peer, enum sp_err why)
     struct supervisor *s = ctx;
     enum role_id r = role_of(s, peer);
     if (why != SP_ERR_PEER && r < ROLE_COUNT && s->child[r].pid != 0)
-        kill_role(s, r); /* it spoke out of turn; SIGCHLD does the rest */
+        supervisor_kill(s, r); /* it spoke out of turn; SIGCHLD does the rest */
 }
 
 static const struct ipc_rule control_rules[] = {

@@ -4,7 +4,8 @@
  * The root of the tree: opens what the roles need, starts them, watches them, answers operators.
  * Split by what it does: supervisor.c (life of the tree), wiring.c (edges, fork and exec),
  * resources.c (sockets and files), doorway.c (the door, where it is a service), relayfiles.c (DKIM
- * keys, credentials), operator.c (control socket), selfsigned.c (user mode's certificate).
+ * keys, credentials), operator.c (control socket), selfsigned.c (user mode's certificate),
+ * killing.c (ending a role).
  */
 #include "daemon/config.h"
 #include "daemon/door/door.h"
@@ -124,6 +125,9 @@ void rotation_abandon(struct supervisor *s);                   /* the tree is go
 
 /* selfsigned.c: P-256, ten years, for hostname and the loopback addresses. */
 enum sp_err selfsigned_make(const char *hostname, const char *cert_path, const char *key_path);
+
+/* killing.c: SIGKILL. */
+void supervisor_kill(const struct supervisor *s, enum role_id r);
 
 /* doorway.c: connects to the door anew, checks that it is the door, and takes from it the
  * listeners, which replace those from before, and channels for one tree. gone: called on the loop
