@@ -53,10 +53,12 @@ if [ "$suite" = "$here" ]; then
     cp "$B"/deb/sealpost_*.deb "$work/sealpost.deb"
 else
     mkdir "$work/build"
+    # The manners of apt are this machine's, and may be files of a package that is installed there: no question.
     if [ -e "$C/$suite-build.tar" ]; then
         tar -C "$work/build" -xf "$C/$suite-build.tar"
     else
         tar -C "$work/build" -xf "$C/$suite.tar"
+        echo 'Dpkg::Options:: "--force-confold";' >"$work/build/etc/apt/apt.conf.d/99quiet"
         within "$work/build" apt-get install -y -qq --no-install-recommends gcc make ca-certificates \
             >"$C/$suite-build.log" 2>&1
         cp hardening/deps.sh "$work/build/root/"
