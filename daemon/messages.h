@@ -265,8 +265,8 @@ enum {
                 its key */
     KD_AUTH, /* once, mode = smarthost alone: (nothing). This and KD_DKIM may be asked for once
                 KD_OPEN or KD_PASSWORD has succeeded */
-    KD_OPEN_REPLY = 0x0d80, /* status, shared_key[32] */
-    KD_PASSWORD_REPLY,      /* status, password[32] */
+    KD_OPEN_REPLY = 0x0d80, /* status, shared_key[32], u8 1: the smarthost wants a password */
+    KD_PASSWORD_REPLY,      /* status, password[32], u8 as in KD_OPEN_REPLY */
     KD_DKIM_REPLY, /* status, u8 algorithm (1 rsa-sha256, 2 ed25519-sha256), b16 signature */
     KD_AUTH_REPLY, /* status (NOT_FOUND: there are none), b16 user, b16 password */
 };

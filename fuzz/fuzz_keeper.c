@@ -179,7 +179,7 @@ static void see_delivery_reply(struct ipc_peer *peer, uint16_t type, struct wire
         return;
     }
     insist(type == KD_OPEN_REPLY || type == KD_PASSWORD_REPLY);
-    insist(peer->leased >= 0 && !peer->has_had && in.left == KEY_SIZE);
+    insist(peer->leased >= 0 && !peer->has_had && in.left == KEY_SIZE + 1);
     const struct mail *m = &mails[peer->leased];
     insist((type == KD_OPEN_REPLY) == (m->id.kind == BOX_RELAY));
     insist(memcmp(in.at, type == KD_OPEN_REPLY ? m->shared : m->secret, KEY_SIZE) == 0);

@@ -81,15 +81,17 @@ static struct wire_out begin(struct delivery *d, enum sp_err status)
 }
 
 /* The secret is out: the next steps may come, and the lease holds nothing any more. */
-static void opened(struct delivery *d)
+static void opened(struct delivery *d, struct wire_out *out)
 {
     struct keeper *k = d->keeper;
+    bool smarthost = k->role->config->relay_mode == RELAY_SMARTHOST;
+    wire_put_u8(out, smarthost && k->user_len > 0);
     k->opened++;
     lockmem_wipe(d->lease->wrapped, sizeof(d->lease->wrapped));
     d->lease->len = 0;
     if (k->role->config->dkim_selector.count > 0)
         ipc_permit(d->channel, KD_DKIM);
-    if (k->role->config->relay_mode == RELAY_SMARTHOST)
+    if (smarthost)
         ipc_permit(d->channel, KD_AUTH);
 }
 
@@ -141,7 +143,7 @@ static enum sp_err on_open(void *ctx, struct ipc_peer *peer, struct ipc_frame *f
     struct wire_out out = begin(d, err);
     if (err == SP_OK) {
         out.len += KEY_SIZE;
-        opened(d);
+        opened(d, &out);
     } else {
         d->keeper->refused++;
     }
@@ -159,7 +161,7 @@ static enum sp_err on_password(void *ctx, struct ipc_peer *peer, struct ipc_fram
     struct wire_out out = begin(d, err);
     if (err == SP_OK) {
         wire_put_bytes(&out, secret, KEY_SIZE);
-        opened(d);
+        opened(d, &out);
     } else {
         d->keeper->refused++;
     }

@@ -192,7 +192,7 @@ static void on_idle(void *ctx)
 {
     struct keeper *k = ctx;
     deliveries_settle(k);
-    if (store_edge_flush(k) == SP_OK)
+    if (store_edge_turn(k) == SP_OK)
         return;
     role_log("the slots file cannot be written: %s", strerror(errno));
     event_base_loopbreak(k->role->base);

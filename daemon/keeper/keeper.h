@@ -84,7 +84,9 @@ struct keeper {
 
     struct pending pending[KEEPER_PENDING];
     size_t n_pending;
-    bool ready; /* VT_SLOTS is over */
+    uint64_t synced_us;     /* when the slots were, monotonic */
+    struct event *sync_due; /* for those that are erased meanwhile */
+    bool ready;             /* VT_SLOTS is over */
 
     struct lease *leases;
     size_t n_leases, max_leases; /* in use; in all */
@@ -102,6 +104,8 @@ enum sp_err store_edge_open(struct keeper *k);
 /* Syncs the slots, then sends the answers that wait for it. An error: nothing is known of the disk
  * any more, and the role must end. */
 enum sp_err store_edge_flush(struct keeper *k);
+/* After each turn: the same, unless nothing but erasures wait and there was a sync a moment ago. */
+enum sp_err store_edge_turn(struct keeper *k);
 
 /* --- leases.c --- */
 enum sp_err leases_init(struct keeper *k);

@@ -6,12 +6,15 @@
 #include "sandbox/lockmem.h"
 #include "storage/slots.h"
 
+#include <event2/event.h>
 #include <string.h>
 #include <time.h>
 
 #define REST                                                                                       \
     IPC_MAX_PAYLOAD /* of a b16 whose length a client has chosen: answered, not punished           \
                      */
+
+#define ERASE_EVERY_US 10000u
 
 /* --- answers --- */
 
@@ -31,6 +34,13 @@ static bool brings_slot(uint16_t type)
 static const char *kind_name(uint8_t kind)
 {
     return kind == BOX_RELAY ? "relay" : kind == BOX_PASSWORD ? "password" : "box";
+}
+
+static uint64_t now_us(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
 }
 
 static uint64_t age_ms(uint64_t since_ms)
@@ -77,6 +87,7 @@ enum sp_err store_edge_flush(struct keeper *k)
     if (k->n_pending == 0)
         return SP_OK;
     enum sp_err err = slots_sync(vault_slots(k->vault));
+    k->synced_us = now_us();
     for (size_t i = 0; err == SP_OK && i < k->n_pending; i++) {
         audit(k, &k->pending[i]);
         if (k->store != NULL)
@@ -84,6 +95,36 @@ enum sp_err store_edge_flush(struct keeper *k)
     }
     k->n_pending = 0;
     return err;
+}
+
+/* While the disk works nothing else is done here, and deliveries wait for their keys. Nobody waits
+ * for an erasure: those that follow each other closely share a sync. */
+static bool may_wait(const struct keeper *k)
+{
+    if (k->n_pending == 0 || event_base_got_exit(k->role->base))
+        return false;
+    for (size_t i = 0; i < k->n_pending; i++)
+        if (k->pending[i].audit != AUDIT_ERASED)
+            return false;
+    return now_us() - k->synced_us < ERASE_EVERY_US;
+}
+
+enum sp_err store_edge_turn(struct keeper *k)
+{
+    const struct timeval most = {.tv_usec = ERASE_EVERY_US};
+    if (!may_wait(k))
+        return store_edge_flush(k);
+    if (!event_pending(k->sync_due, EV_TIMEOUT, NULL))
+        event_add(k->sync_due, &most);
+    return SP_OK;
+}
+
+/* The turn that ends with this one sees to it. */
+static void on_sync_due(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd;
+    (void)what;
+    (void)arg;
 }
 
 /* A place for one more answer. */
@@ -315,6 +356,7 @@ static void permit_requests(struct keeper *k)
 
 enum sp_err store_edge_open(struct keeper *k)
 {
+    k->sync_due = evtimer_new(k->role->base, on_sync_due, k);
     k->store = ipc_peer_new(k->role->base, ROLE_FD(ROLE_STORE), &store_rules, k);
-    return k->store != NULL ? SP_OK : SP_ERR_MEMORY;
+    return k->store != NULL && k->sync_due != NULL ? SP_OK : SP_ERR_MEMORY;
 }

@@ -220,12 +220,10 @@ static enum sp_err get_credentials(struct attempt *a)
     uint8_t frame[IPC_HEADER];
     const struct wire_out nothing = {.at = frame + IPC_HEADER};
     struct wire_in in;
-    if (a->d->config->relay_mode != RELAY_SMARTHOST)
+    if (!a->d->login)
         return SP_OK;
     enum sp_err err = edge_ask(DELIVERY_KEEPER, KD_AUTH, frame, &nothing, v->remote.in,
                                sizeof(v->remote.in), &in);
-    if (err == SP_ERR_NOT_FOUND)
-        return SP_OK;
     if (err == SP_OK) {
         edge_get_text(&in, v->user, sizeof(v->user));
         edge_get_text(&in, v->password, sizeof(v->password));

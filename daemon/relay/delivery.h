@@ -87,6 +87,7 @@ struct delivery {
     struct delivery_recipient *to; /* job.n of them, in locked memory: servers may quote mail */
     struct flow flow;
     bool opened; /* the mail can be read */
+    bool login;  /* the smarthost wants a password */
     struct dkim_facts mail;
     char from_domain[DOMAIN_MAX + 1];
     struct route route;

@@ -122,7 +122,7 @@ static void compose(struct notice *n, const struct delivery *d)
     put(n, "--%s--\r\n", boundary);
 }
 
-static enum sp_err fetch_password(struct notice *n)
+static enum sp_err fetch_password(struct notice *n, bool *login)
 {
     uint8_t frame[IPC_HEADER];
     const struct wire_out nothing = {.at = frame + IPC_HEADER};
@@ -132,6 +132,7 @@ static enum sp_err fetch_password(struct notice *n)
     if (err != SP_OK)
         return err;
     wire_get_copy(&in, n->parts.password, KEY_SIZE);
+    *login = wire_get_u8(&in) != 0;
     lockmem_wipe(n->frame, sizeof(n->frame));
     return wire_in_done(&in) ? SP_OK : SP_ERR_PEER;
 }
@@ -148,7 +149,7 @@ enum sp_err notice_open(struct delivery *d, struct dialog_verdict *why)
                          "The link had expired before it could be sent");
         return SP_OK;
     }
-    enum sp_err err = fetch_password(n);
+    enum sp_err err = fetch_password(n, &d->login);
     if (err == SP_ERR_NOT_FOUND || err == SP_ERR_AUTH) { /* no attempt will ever get it */
         delivery_verdict(why, DIALOG_FAILED, 0, "5.6.0",
                          "The link's password is no longer there: %s", sp_err_text(err));

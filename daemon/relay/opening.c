@@ -77,7 +77,7 @@ static enum sp_err decode(const struct job *job, const uint8_t *at, size_t len, 
 /* The keeper opens the box and checks the sender's signature: it makes the digest from these
  * fields itself. */
 static enum sp_err open_box(const struct letter *l, uint8_t *locked, size_t cap,
-                            uint8_t shared_key[KEY_SIZE])
+                            uint8_t shared_key[KEY_SIZE], bool *login)
 {
     const struct envelope *e = &l->envelope;
     uint8_t frame[IPC_HEADER + 1024], manifest_hash[HASH_SIZE];
@@ -98,6 +98,7 @@ static enum sp_err open_box(const struct letter *l, uint8_t *locked, size_t cap,
     if (err != SP_OK)
         return err;
     wire_get_copy(&in, shared_key, KEY_SIZE);
+    *login = wire_get_u8(&in) != 0;
     return wire_in_done(&in) ? SP_OK : SP_ERR_PEER;
 }
 
@@ -125,7 +126,7 @@ static enum sp_err open_manifest(struct delivery *d, const struct letter *l)
     struct manifest m = {0};
     uint8_t *locked = v->remote.in, *shared_key = v->flow.plain;
     size_t len = 0;
-    enum sp_err err = open_box(l, locked, sizeof(v->remote.in), shared_key);
+    enum sp_err err = open_box(l, locked, sizeof(v->remote.in), shared_key, &d->login);
     if (err == SP_OK)
         err = cake_open(shared_key, l->envelope.manifest, l->envelope.manifest_len, v->in.manifest,
                         sizeof(v->in.manifest), &len);

@@ -114,7 +114,7 @@ def opened(sock, mail):
         return None
     kind, frame, body = got
     assert (kind, frame) == (KD_OPEN_REPLY, 7)
-    return body[1:] if body[0] == OK else body[0]
+    return body[1:33] if body[0] == OK else body[0]
 
 
 def test_a_delivery_gets_the_key_of_its_mail_once(keeper):

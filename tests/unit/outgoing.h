@@ -444,12 +444,16 @@ static inline void peer_keeper(struct peers *p, struct ipc_frame *f)
         err = p->key_refused != SP_OK ? p->key_refused : keeper_open(p, &f->body, shared);
         p->opened = err == SP_OK;
         wire_put_u8(&out, (uint8_t)err);
-        if (err == SP_OK)
+        if (err == SP_OK) {
             wire_put_bytes(&out, shared, KEY_SIZE);
+            wire_put_u8(&out, p->user != NULL);
+        }
     } else if (f->type == KD_PASSWORD) {
         wire_put_u8(&out, (uint8_t)p->key_refused);
-        if (p->key_refused == SP_OK)
+        if (p->key_refused == SP_OK) {
             wire_put_bytes(&out, p->link_password, KEY_SIZE);
+            wire_put_u8(&out, p->user != NULL);
+        }
     } else if (f->type == KD_DKIM) {
         p->signatures++;
         crypto_sign_detached(signature, NULL, f->body.at + 33, 32, p->dkim_sk);

@@ -101,6 +101,8 @@ static enum sp_err ask(int fd, uint16_t type, const void *body, size_t len, stru
     return err;
 }
 
+static uint8_t wants_login; /* what came with the last mail that was opened */
+
 static enum sp_err open_mail(int fd, const struct mail *m)
 {
     uint8_t body[1024], box[BOX_MAX];
@@ -118,8 +120,9 @@ static enum sp_err open_mail(int fd, const struct mail *m)
     wire_put_b32(&out, box, box_len);
     enum sp_err err = ask(fd, KD_OPEN, body, out.len, &in);
     if (err == SP_OK) {
-        assert_int_equal(in.left, KEY_SIZE);
+        assert_int_equal(in.left, KEY_SIZE + 1);
         assert_memory_equal(in.at, m->shared_key, KEY_SIZE);
+        wants_login = in.at[KEY_SIZE];
     }
     return err;
 }
@@ -236,7 +239,7 @@ static void test_password(void **state)
     lease(7, &f);
     int fd = deliver(1, 7);
     assert_int_equal(ask(fd, KD_PASSWORD, NULL, 0, &in), SP_OK);
-    assert_int_equal(in.left, KEY_SIZE);
+    assert_int_equal(in.left, KEY_SIZE + 1);
     assert_memory_equal(in.at, password, KEY_SIZE);
     assert_int_equal(ask(fd, KD_PASSWORD, NULL, 0, &in), SP_ERR_PEER);
     close(fd);
@@ -251,6 +254,7 @@ static void test_smarthost(void **state)
     lease(1, &m.secret);
     int fd = deliver(1, 1);
     assert_int_equal(open_mail(fd, &m), SP_OK);
+    assert_int_equal(wants_login, 0);
     assert_int_equal(ask(fd, KD_AUTH, NULL, 0, &in), SP_ERR_NOT_FOUND);
     close(fd);
     give_auth("kate:pass:word \xc3\xa9\n");
@@ -259,6 +263,7 @@ static void test_smarthost(void **state)
     tree_count(&tree, "leases");
     fd = deliver(2, 2);
     assert_int_equal(open_mail(fd, &m), SP_OK);
+    assert_int_equal(wants_login, 1);
     assert_int_equal(ask(fd, KD_AUTH, NULL, 0, &in), SP_OK);
     expect_text(&in, "kate");
     expect_text(&in, "pass:word \xc3\xa9");
