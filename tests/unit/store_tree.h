@@ -40,8 +40,6 @@ struct tree {
     uint32_t wanted; /* jobs that the relay has asked for and not got */
 };
 
-static uint64_t send_bytes = 1u << 20; /* the setting */
-
 /* --- the child --- */
 
 static inline enum sp_err on_control(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
@@ -82,7 +80,7 @@ static inline void child(const char *dir, const int end[ENDS])
                             .web_url = url,
                             .send_recipients = 20,
                             .send_messages = 10,
-                            .send_bytes = send_bytes,
+                            .send_bytes = 1u << 20,
                             .deliveries = 4,
                             .per_destination = 2,
                             .retry_for = 86400};

@@ -219,70 +219,11 @@ static void test_result_without_room(void **state)
     assert_string_equal(text, "1111111");
 }
 
-/* --- long mails --- */
-
-static void read_part(const struct lent *d, uint64_t offset)
-{
-    uint8_t buf[16];
-    struct wire_out out = wire_out(buf, sizeof(buf));
-    struct wire_in in;
-    wire_put_u16(&out, 0);
-    wire_put_u64(&out, offset);
-    wire_put_u32(&out, PART_MAX);
-    assert_int_equal(ask(d->channel, SD_PIECE, &out, &in), SP_OK);
-    wire_get_bytes(&in, in.left);
-}
-
-static void expect_nothing(int sock, int ms)
-{
-    struct pollfd p = {.fd = sock, .events = POLLIN};
-    assert_int_equal(poll(&p, 1, ms), 0);
-}
-
-/* Two at a time are read for the first time; the next one comes when one of them has been, or when
- * they have dawdled for a second. */
-static void test_long_mails(void **state)
-{
-    static const char *const to[] = {"a@one.example", "a@two.example", "a@three.example"};
-    const uint64_t size = 1200000;
-    struct client ann;
-    struct lent d[3];
-    for (int dawdle = 0; dawdle < 2; dawdle++) {
-        struct tree *t = *state;
-        new_client(t, &ann, ADDRESS);
-        ready(t, 0);
-        for (unsigned i = 0; i < 3; i++) {
-            struct letter l = {
-                .mark = (uint8_t)(i + 1), .from = &ann, .outside = {to[i]}, .plain = size};
-            send_outside(t, &l, i + 1, 1);
-        }
-        want(t, 3);
-        deliver(t, &d[0]);
-        deliver(t, &d[1]);
-        assert_false(d[0].brought);
-        expect_nothing(t->relay, 100);
-        for (uint64_t at = 0; !dawdle && at < size - 1024 * 1024; at += PART_MAX)
-            read_part(&d[1], at);
-        deliver(t, &d[2]);
-        for (int i = 0; i < 3; i++)
-            close(d[i].channel);
-        tear_down((void **)&t);
-        set_up(state);
-    }
-}
-
-static int set_up_for_long(void **state)
-{
-    send_bytes = 16u << 20;
-    return set_up(state);
-}
-
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 int main(void)
 {
-    const struct CMUnitTest tests[] = {
-        T(test_no_flush_in_a_flush), T(test_full), T(test_result_without_room),
-        cmocka_unit_test_setup_teardown(test_long_mails, set_up_for_long, tear_down)};
+    const struct CMUnitTest tests[] = {T(test_no_flush_in_a_flush), T(test_full),
+                                       T(test_result_without_room)};
     if (sodium_init() < 0)
         return 1;
     signal(SIGPIPE, SIG_IGN);
