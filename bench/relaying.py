@@ -1,9 +1,11 @@
 """Relaying: two servers that drain a filled queue into one sink. Postfix is set up to do well and to do what
 Sealpost does: one next hop, no DNS, no TLS (the sink has none), no signatures."""
 import concurrent.futures
+import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import threading
 import time
@@ -117,6 +119,14 @@ class Postfix(Server):
         (self.config / "master.cf").write_text(MASTER.format(**settings))
         run("/usr/sbin/postfix", "-c", self.config, "check")
         self.launch("/usr/sbin/postfix", "-c", self.config, "start-fg")
+
+    def stop(self):
+        """Its master is not the process that was launched, and asking it to end may wait for its log for ever."""
+        pid = self.dir / "queue/pid/master.pid"
+        if pid.exists():
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(int(pid.read_text()), signal.SIGKILL)
+        super().stop()
 
     def fill(self, count, size):
         """On hold: nothing is tried while it comes in."""

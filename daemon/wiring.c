@@ -185,6 +185,10 @@ static void become(struct supervisor *s, const struct fd_map *map, enum role_id 
     char uid[16];
     int high[MAX_MAP], null = open("/dev/null", O_RDWR | O_CLOEXEC);
     sigset_t none;
+    /* Or a role's kill(0) would mean the supervisor as well: a process group is one across process
+     * namespaces. */
+    if (setsid() < 0)
+        _exit(71);
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
     for (size_t i = 0; i < map->n; i++)

@@ -90,6 +90,8 @@ static const struct action {
     {"connect", SYS_connect, {SOCKET, P(&loopback), sizeof(loopback)}},
     {"connect-unix", SYS_connect, {SOCKET, P(&journal), sizeof(journal)}},
     {"send-message", SYS_sendmsg, {SOCKET, P(&message), 0}},
+    {"peek", SYS_recvmsg, {SOCKET, P(&message), MSG_PEEK | MSG_DONTWAIT}},
+    {"shutdown", SYS_shutdown, {SOCKET, SHUT_RD}},
     {"connect-fastopen", SYS_sendmsg, {SOCKET, P(&message), MSG_FASTOPEN}},
     {"sendto-address", SYS_sendto, {SOCKET, P(page), 1, 0, P(&loopback), sizeof(loopback)}},
     {"bind", SYS_bind, {SOCKET, P(&loopback), sizeof(loopback)}},

@@ -202,7 +202,6 @@ static enum sp_err on_piece(void *ctx, struct ipc_peer *peer, struct ipc_frame *
                                         reply_buf + PIECE_HEAD, n, &got, &total);
     if (err != SP_OK)
         return answer(peer, SD_PIECE_REPLY, frame->id, err);
-    lease_read(d->role, d->lease, got);
     struct wire_out out = wire_out(reply_buf, sizeof(reply_buf));
     wire_put_u8(&out, SP_OK);
     wire_put_u64(&out, total);

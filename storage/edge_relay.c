@@ -3,7 +3,6 @@
  * but reach no more than the mail of the leases that it was given. */
 #include "storage/edges.h"
 #include "daemon/messages.h"
-#include "envelope/envelope.h"
 
 #include <event2/event.h>
 #include <signal.h>
@@ -16,11 +15,6 @@
                          */
 #define CRASHES_END 10u /* nor is there a report: it fails here */
 #define LEASE_TRIES 64  /* of jobs that have gone meanwhile, in one turn */
-/* Deliveries of long mails that read them for the first time, before they speak to anybody: more at
- * a time would only all be late. One that dawdles is not waited for. */
-#define READERS    2u
-#define READING_US 1000000u
-#define LONG_MAIL  (1024u * 1024u)
 
 const char *closed_text(enum store_closed closed)
 {
@@ -43,41 +37,6 @@ struct lease *lease_find(struct store_role *r, uint64_t id)
 }
 
 /* --- leasing --- */
-
-static void count_unread(struct store_role *r, struct lease *l)
-{
-    const uint8_t *bytes;
-    size_t len;
-    struct envelope e;
-    l->since_us = clock_us();
-    if (store_queued_envelope(r->store, l->job.no, &bytes, &len) != SP_OK ||
-        envelope_decode(bytes, len, &e) != SP_OK)
-        return; /* its delivery will say so */
-    for (size_t i = 0; i < e.n_pieces; i++)
-        l->unread += e.piece_length[i];
-}
-
-static bool is_reading(const struct lease *l)
-{
-    return l->unread >= LONG_MAIL && !l->ended && clock_us() - l->since_us < READING_US;
-}
-
-static size_t readers(const struct store_role *r)
-{
-    const struct lease *l;
-    size_t n = 0;
-    LIST_FOREACH(l, &r->leases, next)
-    n += is_reading(l);
-    return n;
-}
-
-void lease_read(struct store_role *r, struct lease *l, uint64_t bytes)
-{
-    bool was = is_reading(l);
-    l->unread -= bytes < l->unread ? bytes : l->unread;
-    if (was && !is_reading(l))
-        relay_wake(r);
-}
 
 /* With the recipients that are still open. */
 static enum sp_err load_job(struct store_role *r, struct lease *l, uint64_t no, uint16_t job)
@@ -134,8 +93,6 @@ static enum sp_err lease_new(struct store_role *r, uint64_t no, uint16_t job)
     }
     l->id = ++r->lease_id;
     if (err == SP_OK)
-        count_unread(r, l);
-    if (err == SP_OK)
         err = announce(r, l);
     if (err != SP_OK) {
         free(l);
@@ -147,29 +104,34 @@ static enum sp_err lease_new(struct store_role *r, uint64_t no, uint16_t job)
     return SP_OK;
 }
 
-static void wait_for_next(struct store_role *r)
-{
-    uint64_t wake = queue_wake(r->queue), now = now_ms();
-    if (wake == QUEUE_NEVER && r->n_leases == 0) {
-        event_del(r->due);
-        return;
-    }
-    uint64_t ms = wake > now ? wake - now : 1;
-    if (ms > 60000)
-        ms = 60000; /* the wall clock may be set */
-    if (ms > READING_US / 1000 && readers(r) >= READERS)
-        ms = READING_US / 1000;
-    const struct timeval t = {.tv_sec = (time_t)(ms / 1000),
-                              .tv_usec = (suseconds_t)(ms % 1000) * 1000};
-    event_add(r->due, &t);
-}
-
-/* Not while others read long mails. While the store is full only one: its result comes out of the
- * reserve, what it has sent makes room, and no row of them can eat the reserve up. */
+/* While the store is full only one: its result comes out of the reserve, what it has sent makes
+ * room, and no row of them can eat the reserve up. */
 static bool has_place(struct store_role *r)
 {
     return r->n_leases < r->role->config->deliveries &&
-           (r->n_leases == 0 || store_has_room(r->store)) && readers(r) < READERS;
+           (r->n_leases == 0 || store_has_room(r->store));
+}
+
+static bool may_lease(struct store_role *r)
+{
+    return r->relay != NULL && r->keeper_ready && r->want > 0 && has_place(r);
+}
+
+#define LOOK_MS 60000u /* the wall clock may be set */
+
+/* Where nothing may be leased, what ends that wakes us. */
+static void wait_for_next(struct store_role *r)
+{
+    uint64_t wake = queue_wake(r->queue), now = now_ms(), ms = LOOK_MS;
+    if (wake == QUEUE_NEVER) {
+        event_del(r->due);
+        return;
+    }
+    if (may_lease(r))
+        ms = wake <= now ? 1 : wake - now < LOOK_MS ? wake - now : LOOK_MS;
+    const struct timeval t = {.tv_sec = (time_t)(ms / 1000),
+                              .tv_usec = (suseconds_t)(ms % 1000) * 1000};
+    event_add(r->due, &t);
 }
 
 void relay_dispatch(struct store_role *r)
@@ -177,8 +139,7 @@ void relay_dispatch(struct store_role *r)
     uint64_t no;
     uint16_t job;
     int tries = LEASE_TRIES;
-    while (r->relay != NULL && r->keeper_ready && r->want > 0 && tries > 0 && has_place(r) &&
-           queue_lease(r->queue, now_ms(), &no, &job) == SP_OK) {
+    while (tries > 0 && may_lease(r) && queue_lease(r->queue, now_ms(), &no, &job) == SP_OK) {
         enum sp_err err = lease_new(r, no, job);
         if (err == SP_OK)
             continue;

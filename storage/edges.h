@@ -113,11 +113,10 @@ struct lease {
     uint16_t n_open, open[STORE_JOB_RECIPIENTS]; /* recipients that it is about */
     bool reported[STORE_JOB_RECIPIENTS];
     size_t n_reported;
-    bool ended;                /* its process is dead */
-    bool stopped;              /* since the relay is ending: no attempt of the job's */
-    bool settled;              /* the job's row says what comes next */
-    bool pending;              /* ... or will, when the open group is on disk */
-    uint64_t unread, since_us; /* bytes that its delivery has not asked for yet; when it began */
+    bool ended;   /* its process is dead */
+    bool stopped; /* since the relay is ending: no attempt of the job's */
+    bool settled; /* the job's row says what comes next */
+    bool pending; /* ... or will, when the open group is on disk */
     enum queue_seen seen;
     struct delivery *delivery; /* whose channel is open; NULL */
 };
@@ -302,8 +301,6 @@ void lease_end_if_over(struct store_role *r, struct lease *lease);
 /* What comes next for a job that was tried, in the open group. */
 enum sp_err job_settle(struct store_role *r, struct lease *lease);
 struct lease *lease_find(struct store_role *r, uint64_t id);
-/* Its delivery has got so many bytes of pieces. */
-void lease_read(struct store_role *r, struct lease *l, uint64_t bytes);
 /* edge_delivery.c */
 extern const struct ipc_rules delivery_rules;
 enum sp_err on_delivery(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame);

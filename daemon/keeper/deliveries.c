@@ -283,7 +283,8 @@ static enum sp_err on_delivery(void *ctx, struct ipc_peer *peer, struct ipc_fram
     uint64_t lease = wire_get_u64(&frame->body);
     if (!wire_in_done(&frame->body) || find_delivery(k, id) != NULL)
         return SP_ERR_FORMAT;
-    struct delivery *d = k->n_deliveries < k->max_leases ? calloc(1, sizeof(*d)) : NULL;
+    /* The ends of as many may not have been read yet. */
+    struct delivery *d = k->n_deliveries < 2 * k->max_leases ? calloc(1, sizeof(*d)) : NULL;
     if (d == NULL) {
         k->refused++;
         role_log("delivery %u gets no channel: there are too many", id);

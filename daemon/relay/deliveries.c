@@ -47,7 +47,7 @@ static enum sp_err hand_on(struct deliveries *d, enum role_id to, const struct d
 static size_t room(const struct deliveries *d)
 {
     size_t taken = d->n_running + d->n_waiting;
-    return taken < d->n_places && !d->ending ? d->n_places - taken : 0;
+    return taken < d->n_places && !d->ending && !d->short_of ? d->n_places - taken : 0;
 }
 
 static void tell_ended(struct deliveries *d, uint64_t lease, uint32_t sig)
@@ -163,6 +163,23 @@ static enum sp_err start(struct deliveries *d, struct delivery_place *p, uint64_
     return SP_OK;
 }
 
+/* Or the whole queue would be tried, and fail here, one after the other. */
+static void rest(struct deliveries *d)
+{
+    const struct timeval second = {.tv_sec = 1};
+    d->short_of = true;
+    event_add(d->again, &second);
+}
+
+static void on_again(evutil_socket_t fd, short what, void *arg)
+{
+    struct deliveries *d = arg;
+    (void)fd;
+    (void)what;
+    d->short_of = false;
+    deliveries_want(d);
+}
+
 static void on_deadline(evutil_socket_t fd, short what, void *arg)
 {
     struct delivery_place *p = arg;
@@ -191,7 +208,8 @@ enum sp_err deliveries_start(struct deliveries *d, uint64_t lease)
         d->waiting[d->n_waiting++] = lease;
     } else if (start(d, p, lease) != SP_OK) {
         role_log("a delivery cannot be started");
-        tell_ended(d, lease, 0);
+        rest(d);
+        tell_ended(d, lease, SIGTERM); /* the mail is not to blame: no attempt */
     }
     return SP_OK;
 }
@@ -279,9 +297,10 @@ enum sp_err deliveries_init(struct deliveries *d, size_t n)
     bool literal = d->role->config->relay_mode == RELAY_SMARTHOST &&
                    route_smarthost(d->role->config->smarthost, &r) && r.host[0].literal.len > 0;
     d->n_peers = literal ? N_PEERS - 1 : N_PEERS;
+    d->again = evtimer_new(d->role->base, on_again, d);
     d->place = calloc(n, sizeof(*d->place));
     d->waiting = calloc(n, sizeof(*d->waiting));
-    if (d->place == NULL || d->waiting == NULL)
+    if (d->place == NULL || d->waiting == NULL || d->again == NULL)
         return SP_ERR_MEMORY;
     d->n_places = n;
     for (size_t i = 0; i < n; i++) {

@@ -50,6 +50,8 @@ struct deliveries {
     size_t n_waiting;
     uint32_t last_id;
     bool ending;
+    bool short_of; /* processes or descriptors: for a second nothing more is asked for */
+    struct event *again;
     uint64_t started, crashed, violations;
 };
 

@@ -95,7 +95,7 @@ static enum sp_err on_delivery(void *ctx, struct ipc_peer *peer, struct ipc_fram
     if (!wire_in_done(&frame->body) || find_delivery(id) != NULL)
         return SP_ERR_FORMAT;
     struct asker *d = NULL;
-    if (resolver.n_deliveries < resolver.role->config->deliveries + DELIVERIES_SLACK)
+    if (resolver.n_deliveries < 2 * resolver.role->config->deliveries + DELIVERIES_SLACK)
         d = calloc(1, sizeof(*d));
     if (d == NULL) {
         role_log("delivery %u gets no channel: there are too many", id);

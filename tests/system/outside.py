@@ -1,10 +1,12 @@
 """SMTP servers of the outside world: Postfix with a configuration of its own, and one that is scripted to
 misbehave. All listen on one port, each on its own address of the loopback."""
+import contextlib
 import email.utils
 import os
 import pathlib
 import re
 import shutil
+import signal
 import socket
 import ssl
 import subprocess
@@ -90,7 +92,7 @@ class Postfix:
         (self.dir / "recipients").write_text(RECIPIENTS)
 
     def start(self):
-        done = subprocess.run(["postfix", "-c", self.config, "start"], capture_output=True, text=True)
+        done = subprocess.run(["postfix", "-c", self.config, "start"], capture_output=True, text=True, timeout=60)
         assert done.returncode == 0, done.stderr + done.stdout + self.log()
         return self
 
@@ -99,7 +101,10 @@ class Postfix:
         return path.read_text(errors="replace") if path.exists() else ""
 
     def stop(self):
-        subprocess.run(["postfix", "-c", self.config, "abort"], capture_output=True)
+        # Not "postfix abort", which logs before it does anything, and waits for ever if postlogd is slow to come.
+        pid = int((self.dir / "queue/pid/master.pid").read_text())
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
         shutil.rmtree(self.dir, ignore_errors=True)
 
     def mails(self):

@@ -212,7 +212,7 @@ def test_P5_the_keeper_signs_nothing_else(shared_test_tree, body):
     assert t.pids() == before
 
 
-PROBES = ["open", "open-proc", "create", "read-state", "socket-inet", "socket-unix", "connect", "bind",
+PROBES = ["open", "peek", "open-proc", "create", "read-state", "socket-inet", "socket-unix", "connect", "bind",
           "execve", "ptrace", "fork", "mmap-exec", "mprotect-exec", "kill", "kill-supervisor", "send-message",
           "process-vm-readv", "pidfd-getfd", "setuid", "unshare", "mount", "chroot", "bpf", "io-uring",
           "userfaultfd", "perf", "keyctl"]

@@ -444,7 +444,10 @@ static void test_delivery_gone(void **state)
     int fd = deliver(9, 1);
     tree_count(&tree, "leases"); /* it has its lease, which goes with it */
     close(fd);
-    assert_int_equal(tree_count(&tree, "leases"), 0);
+    for (int tries = 0; tree_count(&tree, "leases") > 0; tries++) { /* once its end is read */
+        assert_in_range(tries, 0, 1000);
+        usleep(1000);
+    }
     lease(2, &m.secret);
     fd = deliver(9, 2); /* the number may come again */
     assert_int_equal(open_mail(fd, &m), SP_OK);

@@ -32,6 +32,9 @@ static const struct {
     {"delivery", "send-message", -1},
     {"*", "send-message", EISCONN}, /* allowed, but that socket knows its peer */
     {"delivery", "send-message", -1},
+    {"smtp", "shutdown", 0}, /* of a connection; a delivery shares the door's channels */
+    {"session", "shutdown", 0},
+    {"web", "shutdown", 0},
     {"smtp", "fork", 0},
     {"smtp", "socketpair", 0},
     {"relay", "fork", 0},
