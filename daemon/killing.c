@@ -9,8 +9,8 @@
 
 /* Who shares a role's real uid may end it: for this moment the supervisor does, and so it needs no
  * power over all processes of the machine (CAP_KILL). The role, first of a process namespace and of
- * a session of its own, has no name for the supervisor to signal it in turn. In user mode they share
- * a uid anyway. */
+ * a session of its own, has no name for the supervisor to signal it in turn. In user mode they
+ * share a uid anyway. */
 void supervisor_kill(const struct supervisor *s, enum role_id r)
 {
     uid_t own = getuid();

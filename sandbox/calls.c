@@ -75,7 +75,8 @@ static const struct rule core[] = {
     CALL(ppoll),
     CALL(fstat),
     WHEN(newfstatat, "of a descriptor (AT_EMPTY_PATH)", INT(3, AT_EMPTY_PATH)),
-    /* A descriptor that is peeked at is had twice: by this process, and by the next that takes it. */
+    /* A descriptor that is peeked at is had twice: by this process, and by the next that takes it.
+     */
     WHEN(recvmsg, "without MSG_PEEK", OFF(2, MSG_PEEK)),
     CALL(recvfrom),
     WHEN(sendto, "to no address, without MSG_FASTOPEN", OFF(3, MSG_FASTOPEN), IS(4, 0)),
