@@ -31,6 +31,7 @@
 #include "daemon/histogram.c"
 #undef take
 #include "fuzz/unlocked.h"
+#include "fuzz/untimed.h"
 #include "envelope/wire.c"
 #include "envelope/error.c"
 #include "envelope/utf8.c"
@@ -55,33 +56,6 @@ static void insist(bool good)
 {
     if (!good)
         abort();
-}
-
-/* No time passes here: each turn ends with a sync. */
-struct event *event_new(struct event_base *base, evutil_socket_t fd, short what,
-                        event_callback_fn fn, void *arg)
-{
-    static int timer;
-    (void)base, (void)fd, (void)what, (void)fn, (void)arg;
-    return (struct event *)(void *)&timer;
-}
-
-int event_add(struct event *e, const struct timeval *after)
-{
-    (void)e, (void)after;
-    return 0;
-}
-
-int event_pending(const struct event *e, short what, struct timeval *at)
-{
-    (void)e, (void)what, (void)at;
-    return 0;
-}
-
-int event_base_got_exit(struct event_base *base)
-{
-    (void)base;
-    return 1;
 }
 
 void lockmem_free(void *at, size_t size)
