@@ -10,6 +10,7 @@
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define COLUMNS     5u
@@ -49,6 +50,18 @@ void report_row(struct report *r, const char *where, const char *layer, const ch
     if (advice != NULL || r->all)
         add_cells(&r->table, (const char *const[]){where, layer, advice != NULL ? "FINDING" : "ok",
                                                    text, advice != NULL ? advice : ""});
+}
+
+void report_note(struct report *r, const char *where, const char *layer, const char *advice,
+                 const char *found, ...)
+{
+    char text[512];
+    va_list args;
+    va_start(args, found);
+    vsnprintf(text, sizeof(text), found, args);
+    va_end(args);
+    r->notes++;
+    add_cells(&r->table, (const char *const[]){where, layer, "note", text, advice});
 }
 
 bool proc_read(pid_t pid, const char *name, char *out, size_t cap)
@@ -99,16 +112,27 @@ static const char *said(const struct table *status, const char *role, const char
     return NULL;
 }
 
-/* A role makes its gid of its uid; what the service manager starts has that of its user. */
-static void set_ids(struct subject *s, int r)
+static const struct passwd *user_of(const struct config *config, int role)
 {
     char name[32];
-    snprintf(name, sizeof(name), "sealpost-%s", ctl_role_names[r]);
-    const struct passwd *pw = s->config->uid_base == 0 ? getpwnam(name) : NULL;
-    s->uid = pw != NULL ? pw->pw_uid : (uid_t)(s->config->uid_base + (unsigned)r);
-    if (s->user_mode)
-        s->uid = geteuid();
-    s->gid = s->row->alone && pw != NULL ? pw->pw_gid : s->uid;
+    snprintf(name, sizeof(name), "sealpost-%s", ctl_role_names[role]);
+    return config->uid_base == 0 ? getpwnam(name) : NULL;
+}
+
+uid_t check_uid(const struct report *r, const struct config *config, int role)
+{
+    const struct passwd *pw = user_of(config, role);
+    if (r->user_mode)
+        return r->owner;
+    return pw != NULL ? pw->pw_uid : (uid_t)(config->uid_base + (unsigned)role);
+}
+
+/* A role makes its gid of its uid; what the service manager starts has that of its user. */
+static void set_ids(const struct report *r, struct subject *s, int role)
+{
+    const struct passwd *pw = user_of(s->config, role);
+    s->gid = s->row->alone && pw != NULL ? pw->pw_gid : check_uid(r, s->config, role);
+    s->uid = check_uid(r, s->config, role);
 }
 
 static pid_t parent_of(pid_t pid)
@@ -141,7 +165,7 @@ static void check_forked(struct report *r, const struct subject *parent, const c
 }
 
 static void check_role(struct report *r, const struct config *c, const struct table *status,
-                       int role, bool user_mode)
+                       int role)
 {
     const char *name = ctl_role_names[role], *pid = said(status, name, "pid");
     const char *audit = said(status, "audit", "pid");
@@ -158,10 +182,10 @@ static void check_role(struct report *r, const struct config *c, const struct ta
                         .config = c,
                         .pid = (pid_t)n,
                         .supervisor = parent_of(of_tree),
-                        .user_mode = user_mode,
+                        .user_mode = r->user_mode,
                         .landlock = said(status, name, "landlock_abi"),
                         .mdwe = said(status, name, "mdwe")};
-    set_ids(&s, role);
+    set_ids(r, &s, role);
     check_process(r, &s);
     if (role == ROLE_SMTP)
         check_forked(r, &s, "session");
@@ -180,7 +204,32 @@ static bool in_user_mode(const struct table *status)
            strstr(map, "4294967295") == NULL;
 }
 
-int check_run(const struct config *config, bool all, bool json)
+static void print_report(const struct report *r, bool json)
+{
+    if (json) {
+        table_print_json(&r->table, stdout);
+        return;
+    }
+    if (r->table.rows > 1) {
+        table_print(&r->table, stdout);
+        putchar('\n');
+    }
+    printf("%u finding%s", r->findings, r->findings == 1 ? "" : "s");
+    if (r->notes > 0)
+        printf(", %u note%s", r->notes, r->notes == 1 ? "" : "s");
+    putchar('\n');
+}
+
+/* Who started a tree in user mode is who made its control socket, which has just answered. */
+static void see_mode(struct report *r, const struct config *config, const struct table *status)
+{
+    struct stat st;
+    r->user_mode = in_user_mode(status);
+    if (r->user_mode)
+        r->owner = stat(config->control, &st) == 0 ? st.st_uid : geteuid();
+}
+
+int check_run(const struct config *config, const char *path, bool all, bool json)
 {
     static const char *const headings[COLUMNS] = {"where", "layer", "result", "found",
                                                   "what to do"};
@@ -188,21 +237,16 @@ int check_run(const struct config *config, bool all, bool json)
     struct answer status;
     if (ctl_ask(config->control, CC_STATUS, NULL, 0, &status) != SP_OK)
         return 1;
-    bool user_mode = in_user_mode(&status.table);
+    see_mode(&r, config, &status.table);
     add_cells(&r.table, headings);
     if (geteuid() != 0)
         report_row(&r, "sealpostctl", "view", "run it as root",
                    "an ordinary user cannot look into the tree's processes");
     for (int role = 0; role < ROLE_COUNT; role++)
-        check_role(&r, config, &status.table, role, user_mode);
+        check_role(&r, config, &status.table, role);
     check_host(&r, config);
-    if (json)
-        table_print_json(&r.table, stdout);
-    else if (r.table.rows > 1)
-        table_print(&r.table, stdout);
-    if (!json)
-        printf("%s%u finding%s\n", r.table.rows > 1 ? "\n" : "", r.findings,
-               r.findings == 1 ? "" : "s");
+    check_files(&r, config, path);
+    print_report(&r, json);
     struct answer shown = {.table = r.table};
     answer_free(&shown);
     answer_free(&status);

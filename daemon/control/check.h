@@ -7,7 +7,8 @@
  *
  *   check.c       the verb, the report          check_process.c  one process of the tree
  *   check_fds.c   its open descriptors          check_filter.c   its system call filters
- *   check_host.c  kernel, memory, files, certificate, clock
+ *   check_host.c  kernel, memory, certificate,   check_files.c    files and their owners
+ *                 clock
  */
 #include "daemon/config.h"
 #include "daemon/control/ctl.h"
@@ -17,14 +18,22 @@
 
 struct report {
     struct table table; /* where, layer, result, found, what to do */
-    unsigned findings;
+    unsigned findings, notes;
     bool all; /* rows that are in order as well */
+    bool user_mode;
+    uid_t owner; /* of the configuration and the state: root, in user mode its user */
 };
 
 /* What was looked at is in order (advice NULL), or is a finding with what to do about it. found
  * says what is there. printf-like: advice is a constant. */
 void report_row(struct report *r, const char *where, const char *layer, const char *advice,
                 const char *found, ...) __attribute__((format(printf, 5, 6)));
+
+/* Neither: what the operator has accepted, or what could not be looked at; advice says what would
+ * change that. Always shown, so that nobody takes it for in order; the exit status is for what was
+ * not decided. */
+void report_note(struct report *r, const char *where, const char *layer, const char *advice,
+                 const char *found, ...) __attribute__((format(printf, 5, 6)));
 
 /* A process of the tree, and what it must be. */
 struct subject {
@@ -38,13 +47,16 @@ struct subject {
     const char *landlock, *mdwe; /* as it said; NULL: it was not asked (forked processes) */
 };
 
-/* Prints the report; the exit status. all: what is in order too. */
-int check_run(const struct config *config, bool all, bool json);
+/* Prints the report; the exit status. path: of the configuration; all: what is in order too. */
+int check_run(const struct config *config, const char *path, bool all, bool json);
+/* Whose a role's process and files are. */
+uid_t check_uid(const struct report *r, const struct config *config, int role);
 
 void check_process(struct report *r, const struct subject *s);
 void check_descriptors(struct report *r, const struct subject *s);
 void check_filters(struct report *r, const struct subject *s);
 void check_host(struct report *r, const struct config *config);
+void check_files(struct report *r, const struct config *config, const char *path);
 
 /* Reads a file of /proc/PID (or a path, pid 0) as text; false: it cannot be read. */
 bool proc_read(pid_t pid, const char *name, char *out, size_t cap);

@@ -1,5 +1,4 @@
-/* What the tree stands on: the kernel's settings, swap, files and their owners, the certificate,
- * the clock. */
+/* What the tree stands on: the kernel's settings, swap, the certificate, the clock. */
 #include "daemon/control/check.h"
 
 #include <errno.h>
@@ -70,50 +69,6 @@ static void check_memory(struct report *r, const struct config *c)
         close((int)fd);
 }
 
-/* A path and what others may do with it. forbidden: mode bits that must not be there. */
-static void check_path(struct report *r, const char *path, mode_t forbidden, bool needed,
-                       const char *advice)
-{
-    struct stat st;
-    if (lstat(path, &st) != 0) {
-        if (needed)
-            report_row(r, HOST, "files", "start the appliance once, or put it there", "%s: %s",
-                       path, strerror(errno));
-        return;
-    }
-    bool link = S_ISLNK(st.st_mode), open = (st.st_mode & forbidden) != 0 && !link;
-    report_row(r, HOST, "files", open ? advice : NULL, "%s is %o, uid %u", path,
-               (unsigned)(st.st_mode & 07777), st.st_uid);
-}
-
-static void check_files(struct report *r, const struct config *c)
-{
-    static const struct {
-        const char *name;
-        mode_t forbidden;
-        bool needed;
-    } state[] = {{"data", 027, true},
-                 {"empty", 0222, true},
-                 {"audit.key", 077, true},
-                 {"keeper.key", 077, false},
-                 {"slots", 077, false}};
-    char path[PATH_MAX];
-    check_path(r, c->state, 022, true, "chmod go-w: others may not write there");
-    for (size_t i = 0; i < sizeof(state) / sizeof(state[0]); i++) {
-        snprintf(path, sizeof(path), "%s/%s", c->state, state[i].name);
-        check_path(r, path, state[i].forbidden, state[i].needed,
-                   "chmod: its owner alone may have it (empty: nobody may write)");
-    }
-    check_path(r, c->audit_log, 077, true, "chmod 600");
-    check_path(r, c->control, 077, true, "chmod 600");
-    if (c->tls_key != NULL)
-        check_path(r, c->tls_key, 077, true, "chmod 600: it is the appliance's identity");
-    for (size_t i = 0; i < c->dkim_key.count; i++)
-        check_path(r, c->dkim_key.item[i], 077, true, "chmod 600");
-    if (c->smarthost_auth != NULL)
-        check_path(r, c->smarthost_auth, 077, true, "chmod 600");
-}
-
 static void check_dates(struct report *r, X509 *cert, const struct config *c)
 {
     int days = 0, seconds = 0;
@@ -163,7 +118,6 @@ void check_host(struct report *r, const struct config *config)
 {
     check_settings(r);
     check_memory(r, config);
-    check_files(r, config);
     check_certificate(r, config);
     check_clock(r);
 }

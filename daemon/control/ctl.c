@@ -113,7 +113,7 @@ static int run_check(const struct options *o, char **args, size_t n)
 {
     (void)args;
     (void)n;
-    return check_run(o->config, o->all, o->json);
+    return check_run(o->config, o->config_path, o->all, o->json);
 }
 
 static int show_dkim(const struct options *o, char **args, size_t n)

@@ -8,6 +8,7 @@ import struct
 import subprocess
 
 import pytest
+from overlay import overlay
 from sealpost import ROLES, Tree
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can look into other processes")
@@ -104,6 +105,45 @@ def test_files_and_certificate(broken):
     assert status == 1
     assert "key.pem is 644" in said and "empty is 777" in said
     assert ("good for 2 days" in said or "good for 3 days" in said) and "is not for mail.example.test" in said
+
+
+def test_owners_and_what_links_point_to(broken):
+    tree = broken(None)
+    os.chown(tree.dir / "key.pem", 4242, 0)
+    os.chown(tree.state / "data" / "data.mdb", 0, 0)
+    os.rename(tree.dir / "cert.pem", tree.dir / "real.pem")
+    os.symlink("real.pem", tree.dir / "cert.pem")
+    os.chmod(tree.dir / "real.pem", 0o666)
+    os.rename(tree.config, tree.dir / "real.conf")
+    os.symlink("real.conf", tree.config)
+    os.lchown(tree.config, 4242, 0)
+    table, status = rows(tree)
+    said = "\n".join(row["found"] for row in table if row["layer"] == "files" and row["result"] == "FINDING")
+    assert status == 1
+    assert "key.pem is uid 4242's, not 0's" in said and "data.mdb is uid 0's, not " in said, said
+    assert "cert.pem is 666" in said and "sealpost.conf is a link of uid 4242's, not 0's" in said, said
+    assert len(said.splitlines()) == 4, said
+
+
+def test_where_erased_keys_may_stay():
+    tree = Tree("root", settings={"storage": {"slots": "accept-cow"}})
+    try:
+        with overlay(tree.dir) as merged:
+            tree.state = merged / "state"
+            tree.write_config()
+            try:
+                tree.start()
+                accepted = [row for row in rows(tree)[0] if row["layer"] == "erasing"]
+                tree.extra = {"storage": {"slots": "in-place"}}
+                tree.write_config()
+                table, status = rows(tree)
+            finally:
+                tree.stop()
+    finally:
+        tree.remove()
+    assert [row["result"] for row in accepted] == ["note"] and "lies on overlay" in accepted[0]["found"]
+    assert status == 1 and [row["result"] for row in table if row["layer"] == "erasing"] == ["FINDING"]
+    assert all(row["what to do"] for row in table)
 
 
 def test_a_dead_role_is_a_finding(broken):

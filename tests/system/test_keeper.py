@@ -9,6 +9,7 @@ from base64 import b64decode
 
 import pytest
 
+from overlay import overlay
 from sealpost import BUILD
 
 root_only = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
@@ -55,22 +56,11 @@ def test_a_damaged_file_is_never_replaced(fresh, name):
 @root_only
 def test_a_file_system_that_does_not_overwrite_in_place(fresh):
     tree = fresh()
-    below, merged = tree.dir / "below", tree.dir / "merged"
-    below.mkdir(), merged.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", below], check=True)
-    try:
-        for name in ("lower", "upper", "work"):
-            (below / name).mkdir()
-        subprocess.run(["mount", "-t", "overlay", "overlay", "-o",
-                        f"lowerdir={below}/lower,upperdir={below}/upper,workdir={below}/work", merged], check=True)
-        os.chmod(merged, 0o777)
+    with overlay(tree.dir) as merged:
         try:
             on_overlay(tree, merged / "state")
         finally:
             tree.stop()
-            subprocess.run(["umount", merged], check=True)
-    finally:
-        subprocess.run(["umount", below], check=True)
 
 
 def on_overlay(tree, state):
