@@ -26,17 +26,38 @@
 
 const char *sandbox_break;
 
+#define OF_SUPERVISOR "supervisor "
+
+static bool is_broken(const struct policy *row, const char *step)
+{
+    const char *name = sandbox_break;
+    size_t len = strlen(OF_SUPERVISOR);
+    if (name == NULL || row->deny != (strncmp(name, OF_SUPERVISOR, len) == 0))
+        return false;
+    if (strcmp(name, "groups and uid") == 0 && strcmp(step, "no way back to root") == 0)
+        return true; /* it would find that out */
+    return strcmp(row->deny ? name + len : name, step) == 0;
+}
+
+/* A file, a socket of the network's, and words that go elsewhere. */
+static bool leave_descriptors(void)
+{
+    int file = open("/etc/passwd", O_RDONLY);
+    return file >= 0 && socket(AF_INET, SOCK_DGRAM, 0) >= 0 && dup2(file, STDERR_FILENO) >= 0;
+}
+
 /* Some layers are there before their step: what the step would have seen to is done the other way.
  */
 bool sandbox_breaks(const struct policy *row, const char *step)
 {
     struct rlimit core;
-    if (sandbox_break == NULL || strcmp(sandbox_break, step) != 0)
+    if (!is_broken(row, step))
         return false;
-    if (strcmp(step, "root directory") == 0 && row->root == ROOT_DATA)
-        return false; /* it would not find its data */
-    if (strcmp(step, "descriptors") == 0 && open("/etc/passwd", O_RDONLY) < 0)
-        return false;
+    if (row->root == ROOT_DATA && (strcmp(sandbox_break, "root directory") == 0 ||
+                                   strcmp(sandbox_break, "groups and uid") == 0))
+        return false; /* it would not find its data, or not be let in */
+    if (strcmp(step, "descriptors") == 0)
+        return leave_descriptors();
     if (strcmp(step, "dumpable") == 0 && prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) != 0)
         return false;
     if (strcmp(step, "resource limits") == 0 && getrlimit(RLIMIT_CORE, &core) == 0) {

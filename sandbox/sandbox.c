@@ -135,27 +135,24 @@ enum sp_err sandbox_alone(const struct policy *row, const struct cage *cage, con
 }
 
 /* Its securebits stay as they are: root's capabilities must reach the roles through execve(). */
+static enum sp_err step_supervisor_capabilities(const struct policy *row, const struct cage *cage)
+{
+    (void)cage;
+    return caps_limit(row->caps, false);
+}
+
+static const struct step supervising[] = {
+    {"capabilities", step_supervisor_capabilities},
+    {"no_new_privs", step_no_new_privs},
+    {"dumpable", step_dumpable},
+    {"system call filter", step_filter},
+};
+
 enum sp_err sandbox_supervisor(bool user_mode, const char **step)
 {
-    const struct policy *row = policy_row("supervisor");
     (void)user_mode; /* the same capabilities, though they count inside the user namespace alone */
-    *step = "capabilities";
-    enum sp_err err = caps_limit(row->caps, false);
-    if (err != SP_OK)
-        return err;
-    *step = "no_new_privs";
-    err = step_no_new_privs(row, NULL);
-    if (err != SP_OK)
-        return err;
-    *step = "dumpable";
-    err = step_dumpable(row, NULL);
-    if (err != SP_OK)
-        return err;
-    *step = "system call filter";
-    err = step_filter(row, NULL);
-    if (err == SP_OK)
-        *step = NULL;
-    return err;
+    return put_on(supervising, sizeof(supervising) / sizeof(*supervising), policy_row("supervisor"),
+                  NULL, step);
 }
 
 static enum sp_err write_file(const char *path, const char *text)

@@ -73,8 +73,8 @@ enum sp_err sandbox_supervisor(bool user_mode, const char **step);
 /* For user mode: enters a user namespace where this uid is root. SP_ERR_SYSTEM with errno. */
 enum sp_err sandbox_user_namespace(void);
 
-/* Test build only: the layer that roles leave out (a step's name), so that `sealpostctl check` can
- * be seen to find it; NULL: none. */
+/* Test build only: the layer that roles leave out (a step's name), or the supervisor ("supervisor "
+ * before it), so that `sealpostctl check` can be seen to find it; NULL: none. */
 extern const char *sandbox_break;
 /* Whether this step is left out; undoes what came by itself. */
 bool sandbox_breaks(const struct policy *row, const char *step);
