@@ -193,6 +193,26 @@ static void check_role(struct report *r, const struct config *c, const struct ta
         check_forked(r, &s, "delivery");
 }
 
+/* The parent of the roles: of the one that is never a service of its own. */
+static void check_supervisor(struct report *r, const struct config *c, const struct table *status)
+{
+    const char *audit = said(status, "audit", "pid");
+    long n = audit != NULL ? strtol(audit, NULL, 10) : 0;
+    pid_t pid = n > 0 && n <= MAX_PROCESS ? parent_of((pid_t)n) : 0;
+    struct subject s = {.name = "supervisor",
+                        .row = policy_row("supervisor"),
+                        .config = c,
+                        .pid = pid,
+                        .supervisor = pid,
+                        .user_mode = r->user_mode,
+                        .uid = r->owner};
+    if (pid > 1)
+        check_process(r, &s);
+    else
+        report_row(r, s.name, "process", "see `sealpostctl status` and the service's log",
+                   "it cannot be found: the audit role does not say who it is");
+}
+
 /* A tree in user mode lives in a user namespace that maps one uid alone. */
 static bool in_user_mode(const struct table *status)
 {
@@ -242,6 +262,7 @@ int check_run(const struct config *config, const char *path, bool all, bool json
     if (geteuid() != 0)
         report_row(&r, "sealpostctl", "view", "run it as root",
                    "an ordinary user cannot look into the tree's processes");
+    check_supervisor(&r, config, &status.table);
     for (int role = 0; role < ROLE_COUNT; role++)
         check_role(&r, config, &status.table, role);
     check_host(&r, config);

@@ -35,29 +35,40 @@ static long read_filter(pid_t pid, unsigned long index, struct sock_filter *out)
     return n;
 }
 
-static void compare(struct report *r, const struct subject *s, const struct policy *row,
+/* Neither this process nor who examines it is at fault, but a filter that was not compared is not
+ * in order: so it is a note. */
+static void say_why(struct report *r, const struct subject *s, unsigned long index, int why)
+{
+    bool hidden = why == EACCES || why == EPERM || why == EINVAL;
+    if (hidden)
+        report_note(r, s->name, "system call filter",
+                    "run it as root with CAP_SYS_ADMIN, outside of containers and of filters of "
+                    "its own (kernel.yama.ptrace_scope below 3)",
+                    "filter %lu could not be compared: the kernel does not let it be read", index);
+    else
+        report_row(r, s->name, "system call filter", RESTART, "filter %lu: %s", index,
+                   strerror(why));
+}
+
+/* False: it cannot be read, and no other will be. */
+static bool compare(struct report *r, const struct subject *s, const struct policy *row,
                     unsigned long index)
 {
     static struct sock_filter got[MAX_INSTRUCTIONS];
     struct sock_fprog want;
     long n = read_filter(s->pid, index, got);
     if (n < 0) {
-        bool hidden = errno == EACCES || errno == EPERM || errno == EINVAL;
-        report_row(r, s->name, "system call filter",
-                   errno == ENOENT ? RESTART
-                   : hidden        ? NULL
-                                   : RESTART,
-                   "filter %lu: %s", index,
-                   hidden ? "the kernel does not let it be read back" : strerror(errno));
-        return;
+        say_why(r, s, index, errno);
+        return false;
     }
     if (sandbox_compile(row, &want) != SP_OK)
-        return;
+        return false;
     bool same = n == want.len && memcmp(got, want.filter, (size_t)n * sizeof(*got)) == 0;
     report_row(r, s->name, "system call filter", same ? NULL : RESTART,
                same ? "%ld instructions, as built for %s" : "%ld instructions, not those of %s", n,
                row->name);
     free(want.filter);
+    return true;
 }
 
 static long count_filters(pid_t pid)
@@ -78,7 +89,7 @@ void check_filters(struct report *r, const struct subject *s)
     bool forked = s->row->parent != NULL;
     if (has < 0 || supervisor < 0)
         return;
-    if (s->row->alone) {
+    if (s->row->alone || s->row->deny) {
         report_row(r, s->name, "system call filter", has > 0 ? NULL : RESTART, "%ld filters", has);
         if (has > 0)
             compare(r, s, s->row, (unsigned long)has - 1);
@@ -90,8 +101,7 @@ void check_filters(struct report *r, const struct subject *s)
     if (!right)
         return;
     unsigned long outer = (unsigned long)supervisor - 1;
-    compare(r, s, policy_row("supervisor"), outer);
-    compare(r, s, forked ? policy_row(s->row->parent) : s->row, outer + 1);
-    if (forked)
+    if (compare(r, s, policy_row("supervisor"), outer) &&
+        compare(r, s, forked ? policy_row(s->row->parent) : s->row, outer + 1) && forked)
         compare(r, s, s->row, outer + 2);
 }

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define NOT_ITSELF   "restart the appliance; if it comes back, this process may have been taken over"
@@ -42,12 +43,12 @@ static void check_identity(struct report *r, const struct subject *s, const char
     char ids[64], gids[64], caps[32];
     snprintf(ids, sizeof(ids), "%u %u %u %u", s->uid, s->uid, s->uid, s->uid);
     snprintf(gids, sizeof(gids), "%u %u %u %u", s->gid, s->gid, s->gid, s->gid);
-    uint64_t kept = s->user_mode ? 0 : s->row->caps;
+    uint64_t kept = s->user_mode && !s->row->deny ? 0 : s->row->caps;
     if (s->row->parent != NULL && !s->user_mode)
         kept = policy_row(s->row->parent)->caps;
     snprintf(caps, sizeof(caps), "%016llx", (unsigned long long)kept);
     expect(r, s, status, "Uid", "groups and uid", ids);
-    if (!s->user_mode) {
+    if (!s->user_mode && !s->row->deny) { /* the supervisor has those that root has */
         expect(r, s, status, "Gid", "groups and uid", gids);
         if (!s->row->alone) /* systemd names its one group there */
             expect(r, s, status, "Groups", "groups and uid", "");
@@ -110,6 +111,30 @@ static void check_namespaces(struct report *r, const struct subject *s)
     for (const char *at = devices; (at = strchr(at, ':')) != NULL; at++)
         n++;
     report_row(r, s->name, "namespaces", n > 1 ? NOT_ITSELF : NULL, "%d network interfaces", n);
+}
+
+/* Of a process of root's the files in /proc are root's either way. But whoever has its uid and all
+ * of its capabilities needs no CAP_SYS_PTRACE to look into it, unless it is not dumpable. */
+static void check_dumpable_of_root(struct report *r, const struct subject *s)
+{
+    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
+    struct __user_cap_data_struct had[2], less[2];
+    char path[64], link[64];
+    bool asked = syscall(SYS_capget, &head, had) == 0 &&
+                 (s->row->caps & ~(uint64_t)had[0].effective) == 0; /* those of the row are low */
+    memcpy(less, had, sizeof(less));
+    less[0].effective &= ~(1u << CAP_SYS_PTRACE);
+    if (!asked || syscall(SYS_capset, &head, less) != 0) {
+        report_note(r, s->name, "dumpable", "run it with all of root's capabilities",
+                    "it cannot be told without its capabilities");
+        return;
+    }
+    snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)s->pid);
+    bool opens = readlink(path, link, sizeof(link)) > 0;
+    if (syscall(SYS_capset, &head, had) != 0)
+        abort(); /* what is permitted may always be made effective: capabilities(7) */
+    report_row(r, s->name, "dumpable", opens ? NOT_ITSELF : NULL,
+               opens ? "other processes of its uid may look into it" : "not dumpable");
 }
 
 /* Not dumpable: the kernel gives its files in /proc to root. */
@@ -212,12 +237,15 @@ void check_process(struct report *r, const struct subject *s)
     if (!proc_read(s->pid, "status", status, sizeof(status)))
         return; /* a session that has ended meanwhile */
     check_identity(r, s, status);
-    check_dumpable(r, s);
+    if (!s->row->deny) /* its limits are those of whoever starts it */
+        check_dumpable(r, s);
+    else if (!s->user_mode && geteuid() == 0)
+        check_dumpable_of_root(r, s);
     if (geteuid() != 0)
         return; /* said once, by check_run */
     if (s->row->alone) {
         check_apart(r, s);
-    } else {
+    } else if (!s->row->deny) {
         check_namespaces(r, s);
         check_root(r, s);
     }

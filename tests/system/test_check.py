@@ -1,6 +1,7 @@
 """`sealpostctl check`: a sound tree has no finding of its own, and each layer that is left out is found."""
 
 import ctypes
+import datetime
 import json
 import os
 import signal
@@ -8,8 +9,10 @@ import struct
 import subprocess
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 from overlay import overlay
-from sealpost import ROLES, Tree
+from sealpost import ROLES, Tree, program
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can look into other processes")
 
@@ -46,6 +49,9 @@ def test_a_sound_tree(broken):
         table, _ = rows(tree, "--all")
     own = [row for row in table if row["where"] != "host"]
     assert [row for row in own if row["result"] != "ok"] == []
+    of_supervisor = {row["layer"] for row in own if row["where"] == "supervisor"}
+    assert {"groups and uid", "capabilities", "no_new_privs", "dumpable", "descriptors", "memory", "program",
+            "system call filter"} <= of_supervisor
     for role in [*ROLES, "session"]:
         layers = {row["layer"] for row in own if row["where"] == role}
         assert {"capabilities", "no_new_privs", "namespaces", "root directory", "descriptors", "memory",
@@ -74,14 +80,15 @@ def test_filters_of_the_service_manager_are_no_finding():
         tree.remove()
     filters = [row for row in table if row["layer"] == "system call filter"]
     assert [row for row in filters if row["result"] != "ok"] == []
-    assert sum("as built for" in row["found"] for row in filters) == 2 * len(ROLES)
+    assert sum("as built for" in row["found"] for row in filters) == 2 * len(ROLES) + 1
 
 
 # What is left out, and the layer that must name it. (no_new_privs cannot be left out: roles inherit it.)
 LAYERS = {"descriptors": "descriptors", "namespaces": "namespaces", "root directory": "root directory",
           "resource limits": "resource limits", "capabilities": "capabilities", "dumpable": "dumpable",
           "memory-deny-write-execute": "memory-deny-write-execute", "Landlock": "Landlock",
-          "system call filter": "system call filter"}
+          "system call filter": "system call filter", "groups and uid": "groups and uid",
+          "process namespace": "namespaces"}
 
 
 @pytest.mark.parametrize("step", LAYERS)
@@ -89,9 +96,38 @@ def test_a_layer_left_out_is_found(broken, step):
     table, status = rows(broken(step))
     assert status == 1
     found = {row["where"] for row in table if row["layer"] == LAYERS[step] and row["result"] == "FINDING"}
-    exempt = {"store"} if step == "root directory" else set()  # it would not find its data
+    exempt = {"store"} if step in ("root directory", "groups and uid") else set()  # it would not get to its data
     assert set(ROLES) - exempt <= found, (step, found)
     assert all(row["what to do"] for row in table)
+
+
+@pytest.mark.parametrize("step", ["capabilities", "no_new_privs", "dumpable", "system call filter"])
+def test_a_layer_that_the_supervisor_leaves_out_is_found(broken, step):
+    table, status = rows(broken(f"supervisor {step}"))
+    found = {row["layer"] for row in table if row["where"] == "supervisor" and row["result"] == "FINDING"}
+    assert status == 1 and found == {step}
+
+
+def test_descriptors_are_told_apart(broken):
+    table, _ = rows(broken("descriptors"))
+    found = {}
+    for row in table:
+        if row["layer"] == "descriptors" and row["result"] == "FINDING":
+            found.setdefault(row["where"], []).append(row["found"])
+    for role in ROLES:
+        said = "\n".join(found[role])
+        assert "/etc/passwd" in said and "descriptor 2 is /etc/passwd, not the supervisor's" in said, said
+        assert ("a socket (UDP)" in said) == (role not in ("resolver", "door")), (role, said)
+
+
+def test_a_filter_that_cannot_be_compared_is_a_note(broken):
+    tree = broken(None)
+    done = subprocess.run([program("sealpostctl", "root"), "--config", tree.config, "check", "--json"],
+                          capture_output=True, preexec_fn=outer_filters)  # such a process is shown no filter
+    table = [row for row in json.loads(done.stdout) if row["layer"] == "system call filter"]
+    assert {row["result"] for row in table} == {"note"}
+    assert {row["where"] for row in table} == {"supervisor", *ROLES}
+    assert all("CAP_SYS_ADMIN" in row["what to do"] for row in table)
 
 
 def test_files_and_certificate(broken):
@@ -144,6 +180,19 @@ def test_where_erased_keys_may_stay():
     assert [row["result"] for row in accepted] == ["note"] and "lies on overlay" in accepted[0]["found"]
     assert status == 1 and [row["result"] for row in table if row["layer"] == "erasing"] == ["FINDING"]
     assert all(row["what to do"] for row in table)
+
+
+def test_an_expired_certificate(broken):
+    tree = broken(None)
+    key = serialization.load_pem_private_key((tree.dir / "key.pem").read_bytes(), None)
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "mail.example.test")])
+    today = datetime.datetime.now(datetime.timezone.utc)
+    cert = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(),
+                                   today - datetime.timedelta(days=30), today - datetime.timedelta(days=3))
+    (tree.dir / "cert.pem").write_bytes(cert.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    table, status = rows(tree)
+    said = [row for row in table if row["layer"] == "certificate" and row["result"] == "FINDING"]
+    assert status == 1 and [row["found"] for row in said][0] == "expired 3 days ago", said
 
 
 def test_a_dead_role_is_a_finding(broken):
