@@ -2,6 +2,9 @@
  * region is another role: its descriptor is believed only as to its kind and size, which are
  * checked. */
 #include "sandbox/lockmem.h"
+#ifdef SEALPOST_TEST
+#include "sandbox/sandbox.h"
+#endif
 
 #include <errno.h>
 #include <fcntl.h>
@@ -91,6 +94,10 @@ static int make_locked(uint8_t *at, size_t size, bool secret)
 {
     if (secret)
         return 0;
+#ifdef SEALPOST_TEST
+    if (sandbox_break != NULL && strcmp(sandbox_break, "locked memory") == 0)
+        return 0;
+#endif
     return mlock2(at, size, 0) != 0 || madvise(at, size, MADV_DONTDUMP) != 0 ? -1 : 0;
 }
 

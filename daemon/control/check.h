@@ -7,6 +7,7 @@
  *
  *   check.c       the verb, the report          check_process.c  one process of the tree
  *   check_fds.c   its open descriptors          check_filter.c   its system call filters
+ *   check_memory.c   what it has mapped, and locked
  *   check_host.c  kernel, memory, certificate,   check_files.c    files and their owners
  *                 clock
  */
@@ -54,6 +55,7 @@ uid_t check_uid(const struct report *r, const struct config *config, int role);
 
 void check_process(struct report *r, const struct subject *s);
 void check_descriptors(struct report *r, const struct subject *s);
+void check_memory(struct report *r, const struct subject *s);
 void check_filters(struct report *r, const struct subject *s);
 void check_host(struct report *r, const struct config *config);
 void check_files(struct report *r, const struct config *config, const char *path);

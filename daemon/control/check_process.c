@@ -1,4 +1,4 @@
-/* One process of the tree: identity, privilege, namespaces, root directory, memory. */
+/* One process of the tree: identity, privilege, namespaces, root directory. */
 #include "daemon/control/check.h"
 
 #include <limits.h>
@@ -168,35 +168,6 @@ static void check_root(struct report *r, const struct subject *s)
         known && stat(path, &got) == 0 && got.st_dev == want.st_dev && got.st_ino == want.st_ino;
     report_row(r, s->name, "root directory", right ? NULL : NOT_ITSELF,
                right ? "state/%s" : "not state/%s", dir);
-}
-
-/* Which kind of locked memory is mapped, and whether anything is both writable and executable. */
-static void check_memory(struct report *r, const struct subject *s)
-{
-    static char maps[1 << 20];
-    bool secret = false, exec = false, locked = false;
-    if (!proc_read(s->pid, "maps", maps, sizeof(maps)))
-        return;
-    for (char *line = maps; *line != '\0';) {
-        char *end = line + strcspn(line, "\n");
-        char kept = *end;
-        *end = '\0';
-        exec |= strstr(line, " rwxp ") != NULL || strstr(line, " rwxs ") != NULL;
-        secret |= strstr(line, "secretmem") != NULL;
-        locked |= strstr(line, "/memfd:") != NULL;
-        *end = kept;
-        line = kept != '\0' ? end + 1 : end;
-    }
-    report_row(r, s->name, "memory", exec ? NOT_ITSELF : NULL,
-               exec ? "memory that is writable and executable" : "nothing writable and executable");
-    if (strcmp(s->name, "sealer") != 0 && strcmp(s->name, "keeper") != 0)
-        return;
-    bool weak = !secret && s->config->memory_lock == LOCK_SECRETMEM;
-    report_row(r, s->name, "locked memory", weak || !(secret || locked) ? NOT_ITSELF : NULL, "%s",
-               secret ? "memfd_secret"
-               : locked
-                   ? "memfd and mlock (root can read it; the kernel lacks secretmem, or it is off)"
-                   : "none");
 }
 
 static void check_self_told(struct report *r, const struct subject *s)

@@ -4,6 +4,7 @@ import ctypes
 import datetime
 import json
 import os
+import resource
 import signal
 import struct
 import subprocess
@@ -27,8 +28,8 @@ def rows(tree, *options):
 def broken():
     trees = []
 
-    def make(step, mode="root"):
-        tree = Tree(mode, test_build=True, arguments=["--break", step] if step else [])
+    def make(step, mode="root", settings=None):
+        tree = Tree(mode, test_build=True, settings=settings, arguments=["--break", step] if step else [])
         trees.append(tree)
         return tree.start()
     yield make
@@ -56,6 +57,8 @@ def test_a_sound_tree(broken):
         layers = {row["layer"] for row in own if row["where"] == role}
         assert {"capabilities", "no_new_privs", "namespaces", "root directory", "descriptors", "memory",
                 "system call filter"} <= layers, (role, layers)
+        if role in ("sealer", "keeper", "audit", "session"):
+            assert "locked memory" in layers, role
         assert [row for row in own if row["where"] == role and f"as built for {role}" in row["found"]], role
 
 
@@ -128,6 +131,35 @@ def test_a_filter_that_cannot_be_compared_is_a_note(broken):
     assert {row["result"] for row in table} == {"note"}
     assert {row["where"] for row in table} == {"supervisor", *ROLES}
     assert all("CAP_SYS_ADMIN" in row["what to do"] for row in table)
+
+
+def locked(table):
+    return {row["where"]: row["found"] for row in table if row["layer"] == "locked memory" and row["result"] == "FINDING"}
+
+
+def test_memory_that_is_not_locked_is_found(broken):
+    tree = broken("locked memory", settings={"memory": {"lock": "mlock"}})
+    assert set(locked(rows(tree)[0]).values()) == {"memfd that is not locked"}
+    assert set(locked(rows(tree)[0])) == {"sealer", "keeper", "audit"}
+
+
+def test_weaker_memory_than_demanded_is_found(broken):
+    tree = broken(None, settings={"memory": {"lock": "mlock"}})
+    assert locked(rows(tree)[0]) == {}
+    tree.extra = {"memory": {"lock": "secretmem"}}
+    tree.write_config()
+    assert set(locked(rows(tree)[0])) == {"sealer", "keeper", "audit"}
+
+
+def test_too_little_memory_to_lock_is_found():
+    tree = Tree("root")
+    tree.before_exec = lambda: resource.setrlimit(resource.RLIMIT_MEMLOCK, (1 << 20, 1 << 20))
+    try:
+        tree.start()
+        found = locked(rows(tree)[0])
+    finally:
+        tree.remove()
+    assert set(found) == {"smtp", "relay"} and "may lock 1048576 bytes alone" in found["smtp"]
 
 
 def test_files_and_certificate(broken):
