@@ -1,5 +1,6 @@
 """`sealpostctl check`: a sound tree has no finding of its own, and each layer that is left out is found."""
 
+import contextlib
 import ctypes
 import datetime
 import json
@@ -8,11 +9,14 @@ import resource
 import signal
 import struct
 import subprocess
+import threading
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
+from outside import wait_for
 from overlay import overlay
+from relayed import Person, letter, make_tree
 from sealpost import ROLES, Tree, program
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root can look into other processes")
@@ -60,6 +64,29 @@ def test_a_sound_tree(broken):
         if role in ("sealer", "keeper", "audit", "session"):
             assert "locked memory" in layers, role
         assert [row for row in own if row["where"] == role and f"as built for {role}" in row["found"]], role
+
+
+def test_a_delivery_and_a_session_with_mail(world):
+    checked = threading.Event()
+    server, domain = world.trick(lambda session, stage, line: checked.wait(60) and None)
+    tree = make_tree("root", world).start()
+    try:
+        alice = Person(tree, "alice")
+        alice.send(letter(alice.address, [f"bob@{domain}"]), [f"bob@{domain}"])
+        wait_for(lambda: server.connections)
+        with contextlib.closing(tree.smtp(tls=True)) as session:
+            session.ehlo(), session.mail("carol@outside.test"), session.rcpt(alice.address)
+            assert session.docmd("DATA")[0] == 354  # it has a slot of the sealer's
+            table, _ = rows(tree, "--all")
+    finally:
+        checked.set()
+        tree.remove()
+    own = [row for row in table if row["where"] in ("delivery", "session", "relay")]
+    assert [row for row in own if row["result"] != "ok"] == []
+    kind = {row["where"]: row["found"] for row in own
+            if row["layer"] == "locked memory" and "may lock" not in row["found"]}
+    assert set(kind) == {"delivery", "session"} and all(found.startswith("memfd") for found in kind.values()), kind
+    assert any("as built for delivery" in row["found"] for row in own)
 
 
 def outer_filters():
@@ -134,7 +161,8 @@ def test_a_filter_that_cannot_be_compared_is_a_note(broken):
 
 
 def locked(table):
-    return {row["where"]: row["found"] for row in table if row["layer"] == "locked memory" and row["result"] == "FINDING"}
+    return {row["where"]: row["found"] for row in table
+            if row["layer"] == "locked memory" and row["result"] == "FINDING"}
 
 
 def test_memory_that_is_not_locked_is_found(broken):
