@@ -45,21 +45,34 @@ def test_readme_lists_every_document():
 
 
 def events():
-    """{name: (constant, [fields])} of the table that the code is made from."""
+    """{name: (constant, {reporters}, [fields])} of the table that the code is made from."""
     table = (ROOT / "daemon/audit/events.h").read_text().replace("\\\n", "\n")
-    found = re.findall(r'E\((AUDIT_\w+),\s*"([^"]+)",.*?,\s*"([^"]*)"\)', table, re.S)
+    found = re.findall(r'E\((AUDIT_\w+),\s*"([^"]+)",(.*?),\s*"([^"]*)"\)', table, re.S)
     assert len(found) == table.count(" E(AUDIT_")
-    return {name: (constant, [f.split(":")[0] for f in fields.split()]) for constant, name, fields in found}
+    return {name: (constant, {r.lower() for r in re.findall(r"ROLE_(\w+)", who)},
+                   [f.split(":")[0] for f in fields.split()]) for constant, name, who, fields in found}
+
+
+def rows_of_events(section):
+    """The table of one section of docs/audit.md: its cells, row by row."""
+    text = (ROOT / "docs/audit.md").read_text().split(f"\n## {section}\n")[1].split("\n## ")[0]
+    return [line.strip("| ").split(" | ") for line in text.splitlines() if line.startswith("| `")]
 
 
 def test_events_are_documented_and_reported():
-    rows = re.findall(r"^\| `([a-z.-]+)` \| (.*?) \|", (ROOT / "docs/audit.md").read_text(), re.M)
-    documented = {name: re.findall(r"`(\w+)`", fields) for name, fields in rows}
-    assert documented == {name: fields for name, (_, fields) in events().items()}
+    documented = {row[0].strip("`"): re.findall(r"`(\w+)`", row[1]) for row in rows_of_events("Events")}
+    assert documented == {name: fields for name, (_, _, fields) in events().items()}
     code = "\n".join(p.read_text() for p in SOURCES)
-    for name, (constant, _) in events().items():
+    for name, (constant, _, _) in events().items():
         its_own = f'\\"event\\":\\"{name}\\"'  # the audit role's
         assert re.search(rf"\b{constant}\b", code) or its_own in code, name
+
+
+def test_what_events_prove_is_documented():
+    """For each one row: its reporters as the code has them, what it proves, what it does not."""
+    documented = [(name, set(row[1].split(", "))) for row in rows_of_events("Who says so, and what it proves")
+                  for name in re.findall(r"`([a-z.-]+)`", row[0]) if len(row) == 4 and all(row)]
+    assert sorted(documented) == sorted((name, who) for name, (_, who, _) in events().items())
 
 
 def settings():
