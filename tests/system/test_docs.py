@@ -3,7 +3,7 @@ import re
 
 import pytest
 
-from sealpost import ROOT
+from sealpost import ROLES, ROOT
 
 DOCS = sorted((ROOT / "docs").glob("*.md"))
 SOURCES = [p for d in ("daemon", "storage", "sandbox") for p in (ROOT / d).rglob("*.c")]
@@ -27,6 +27,21 @@ def test_named_tests_exist(path):
             assert any(t.startswith(begin) and t.endswith(end) for t in there), name
         else:
             assert name in there, name
+
+
+def test_each_sentence_of_compromise_has_its_test():
+    """Each row: what, because of what, and tests; each process of the tree has a section."""
+    there = named_tests()
+    for path in (ROOT / "tests/unit").glob("*.c"):
+        there |= set(re.findall(r"^static void (\w+)\(void \*\*state\)", path.read_text(), re.M))
+    sections = (ROOT / "docs/compromise.md").read_text().split("\n## ")[1:]
+    assert {s.split()[0] for s in sections} == {*ROLES, "session", "delivery", "supervisor"}
+    for section in sections:
+        rows = [line.strip("| ").split(" | ") for line in section.splitlines() if line.startswith("| ")][2:]
+        assert rows, section
+        for row in rows:
+            tests = re.findall(r"`(\w+)`", row[2])
+            assert len(row) == 3 and tests and set(tests) <= there, row
 
 
 @pytest.mark.parametrize("path", [*DOCS, ROOT / "README.md"], ids=lambda p: p.name)
