@@ -1,5 +1,5 @@
 """Relaying: two servers that drain a filled queue into one sink. Postfix is set up to do well and to do what
-Sealpost does: one next hop, no DNS, no TLS (the sink has none), no signatures."""
+Sealpost does: one next hop, no DNS, no TLS (the sink has none). Sealpost also signs, with RSA and with Ed25519."""
 import concurrent.futures
 import contextlib
 import json

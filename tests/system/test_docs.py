@@ -54,6 +54,18 @@ def test_named_files_exist(path):
         assert (ROOT / name).exists() or list(ROOT.glob(name + ".*")) or list(ROOT.glob(name + "*")), name
 
 
+def test_actions_tried_in_cages_are_counted():
+    n = len(re.findall(r'^ +\{"[\w-]+",', (ROOT / "sandbox/probe.c").read_text(), re.M))
+    for name in ("sandbox.md", "threat-model.md"):
+        assert f"{n} actions" in (ROOT / "docs" / name).read_text(), n
+
+
+def test_each_fuzz_harness_is_explained():
+    names = {p.stem.removeprefix("fuzz_") for p in (ROOT / "fuzz").glob("fuzz_*.c")} | {"page.mjs"}
+    rows = re.findall(r"^\| ([\w., ]+) \| [^|]+ \|$", (ROOT / "docs/fuzzing.md").read_text(), re.M)
+    assert names <= {n for row in rows for n in row.split(", ")}
+
+
 def test_readme_lists_every_document():
     text = (ROOT / "README.md").read_text()
     assert [p.name for p in DOCS if f"(docs/{p.name})" not in text] == []
