@@ -22,10 +22,11 @@ void trust_words(const struct message *m, char out[TRUST_WORDS])
     if (!s->there)
         snprintf(out, TRUST_WORDS, "not end-to-end: sealed by the appliance");
     else
-        snprintf(
-            out, TRUST_WORDS, "%s, %s%s%s%s", trust_end_to_end(m) ? "end-to-end" : "not end-to-end",
-            s->own ? "sent by you" : "from ", s->own ? "" : s->address,
-            s->revoked ? " (device revoked since)" : "", s->moved ? " (FINGERPRINT CHANGED)" : "");
+        snprintf(out, TRUST_WORDS, "%s, %s%s%s%s%s%s",
+                 trust_end_to_end(m) ? "end-to-end" : "not end-to-end",
+                 s->own ? "sent by you" : "from ", s->own ? "" : s->address, s->own ? "" : ", ",
+                 s->own ? "" : s->fingerprint, s->revoked ? " (device revoked since)" : "",
+                 s->moved ? " (FINGERPRINT CHANGED)" : "");
 }
 
 /* The message's header, as far as it is read: its first bytes, up to the blank line. */

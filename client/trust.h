@@ -7,7 +7,7 @@
 /* Signed by a user, and no server was given a key. */
 bool trust_end_to_end(const struct message *m);
 
-/* A few words for a table: "end-to-end, from bob@example.org". */
+/* A few words for a table: "end-to-end, from bob@example.org, FINGERPRINT". */
 #define TRUST_WORDS 400u
 void trust_words(const struct message *m, char out[TRUST_WORDS]);
 

@@ -132,5 +132,6 @@ def check_arrived(world, arrived, sent):
 
 
 def no_crash(tree):
-    bad = [e for e in tree.events() if e["event"] in ("session.crashed", "delivery.crashed", "sandbox.violation", "role.crashed")]
+    ends = ("session.crashed", "delivery.crashed", "sandbox.violation", "role.crashed")
+    bad = [e for e in tree.events() if e["event"] in ends]
     assert not bad, bad

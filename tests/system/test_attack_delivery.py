@@ -1,7 +1,9 @@
 """A delivery that the server it speaks to has taken over, in the running tree: hooks of the test build do from
 inside what the server says in its answer to EHLO. It has its own mail, and gets no other."""
 import os
+import signal
 import struct
+import threading
 
 import pytest
 
@@ -90,6 +92,23 @@ def test_what_it_reads_is_its_own_mail(world, tree, alice):
     assert taken.mail.id in got
     taken = Taken(world, tree, alice, "XFORGE store " + frame(SD_PIECE, struct.pack(">HQI", 1, 0, 100)))
     assert len(bytes.fromhex(taken.told()[2])) == 9  # a status that is none of success
+
+
+def test_one_that_crashes_is_in_the_log(world, tree, alice):
+    """While its server keeps it waiting. Its mail goes out by the next one."""
+    go_on = threading.Event()
+    server, domain = world.trick(lambda session, stage, line: None if go_on.wait(60) else b"421 late\r\n")
+    mail = alice.send(letter(alice.address, ["x"]), [f"x@{domain}"])
+    wait_for(lambda: server.connections)
+    for pid in tree.children(tree.pids()["relay"]):
+        os.kill(pid, signal.SIGSEGV)
+    wait_for(lambda: tree.events("delivery.crashed"))
+    assert {e["signal"] for e in tree.events("delivery.crashed")} == {signal.SIGSEGV}
+    go_on.set()
+    alice.tried(mail)
+    tree.ctl("queue", "retry", "all")
+    assert alice.settled(mail)["state"] == "sent" and len(server.mails) == 1
+    assert not tree.events("role.crashed")
 
 
 def test_its_cage(world, tree, alice):

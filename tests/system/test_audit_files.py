@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import signal
+import time
 
 import pytest
 from outside import wait_for
@@ -76,6 +77,20 @@ def test_P11_rotates_by_itself(fresh):
     assert len(files(tree)) > 3
     chain(tree)
     tree.ctl("audit", "verify")
+
+
+def test_P11_a_checkpoint_is_due_by_time(fresh):
+    """Where few events come: what was reported is covered a second later; where none came, nothing is written."""
+    tree = fresh(settings={"audit": {"checkpoint_seconds": "1s"}}).start()
+    wait_for(lambda: len(tree.events("checkpoint")) == 1)
+    alice = tree.user("alice")
+    deliver(tree, alice, 1)
+    wait_for(lambda: tree.events()[-1]["event"] == "checkpoint" and tree.events("message.sealed"))
+    before = tree.log.read_bytes()
+    time.sleep(2.5)
+    assert tree.log.read_bytes() == before
+    tree.ctl("audit", "verify")
+    tree.stop()
 
 
 @pytest.mark.parametrize("point", ["empty", "begun", "half", "renamed"])

@@ -5,14 +5,17 @@ import hashlib
 import json
 import os
 import re
+import struct
 import subprocess
 import sys
 import threading
 import time
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from nacl.bindings import crypto_box_seal_open
 
+from device import Device, b16, puk_email_key, raw_public
 from opener import digest, hmac256
 from sealpost import BUILD
 from sendserver import SendServer
@@ -662,7 +665,8 @@ def test_mail_between_users_is_read_and_shown_as_such(alice, bob, post, tmp_path
                                   "gone": False, "changed": False}
     assert not second["end_to_end"] and second["signed_by"]["address"] == alice.address
     table = octets(bob.run("list").stdout).decode()
-    assert f"  end-to-end, from {alice.address}" in table and f"not end-to-end, from {alice.address}" in table
+    assert f"  end-to-end, from {alice.address}, {fingerprint}\n" in table
+    assert f"  not end-to-end, from {alice.address}, {fingerprint}\n" in table
     assert b"given a key for recipients outside" in octets(bob.run("read", outside.id).stderr)
     assert b"2 new" in octets(bob.run("sync", str(tmp_path / "Maildir")).stdout)
     post.reader = alice.user_id
@@ -687,6 +691,35 @@ def test_tracked_sender_who_changed(alice, bob, post):
     alice.run("rotate")
     assert b"fingerprint of %s changed since" % alice.address.encode() in octets(bob.run("read", sent.id).stderr)
     assert bob.list()[0]["signed_by"]["changed"]
+
+
+def test_a_device_that_was_revoked_since(alice, bob, post):
+    """Another device of Alice's is added to her chain, and revokes the one that has signed."""
+    sent = alice.send(bob.address)
+    first = Device(alice.tree.url, alice.tree.ca, alice.address)
+    first.user_id, first.device_id = alice.user_id, bytes.fromhex(alice.keys["device"]["id"])
+    first.sign = Ed25519PrivateKey.from_private_bytes(bytes.fromhex(alice.keys["device"]["sign_sk"])[:32])
+    first.login()
+    first.accepted(first.sigchain()[1][0])
+    second = Device(first.url, first.ca, first.address)
+    second.user_id = first.user_id
+    proof = second.sign.sign(b16(b"sealpost/1 device proof") + first.user_id + second.device_id + first.head)
+    wire = first.make_link(2, second.device_id + raw_public(second.sign) + raw_public(second.box) + proof)
+    first.call("POST", "/v1/sigchain", wire, expect=204)
+    first.accepted(wire)
+    second.seq, second.head = first.seq, first.head
+    second.login()
+    wire = second.make_link(3, first.device_id + struct.pack(">I", 2) + raw_public(puk_email_key(os.urandom(32))))
+    second.call("POST", "/v1/sigchain", wire, expect=204)
+    second.accepted(wire)
+    post.reader = bob.user_id
+    assert f"WARNING: message {sent.id}: signed by a device of {alice.address} that is revoked by now" in \
+        octets(bob.run("read", sent.id).stderr).decode()
+    row, = bob.list()
+    assert row["verified"] and row["signed_by"]["revoked"] and not row["signed_by"]["changed"]
+    assert f"from {alice.address}, {second.fingerprint()} (device revoked since)\n" in \
+        octets(bob.run("list").stdout).decode()
+    refused(alice.run("list", check=False), "login refused")
 
 
 def test_a_signature_that_is_not_its_senders(alice, bob, tree, tmp_path, post):

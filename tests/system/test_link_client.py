@@ -306,6 +306,11 @@ def password_is_gone(t):
     eve = f"eve-{os.urandom(4).hex()}@outside.test"
     mail = Mail(alice, eve)
     wait_for(lambda: mail.row(eve)["state"] == "sent")
+    created, = wait_for(lambda: mail.events("link.created"))
+    assert created["id"] == mail.id and created["destination"] == "outside.test"
+    assert created["expires"] == mail.row(eve)["expires_ms"] // 1000
+    sent, = wait_for(lambda: mail.events("link.sent"))
+    assert sent["id"] == mail.id and sent["tls"] in ("encrypted", "verified") and sent["host"]
     erased, = wait_for(lambda: [e for e in t.events("secret.erased") if e["why"] == "sent"] or None)
     assert erased["residency_ms"] < 60_000
     looked_for = needles(mail, eve)

@@ -41,6 +41,23 @@ def test_user_to_user_byte_for_byte(tree):
     assert events
 
 
+def test_a_days_bytes_add_up(fresh):
+    """What users sent is counted together, of each for itself, as the log has it."""
+    tree = fresh(settings={"web": {"send_bytes_per_day": "1M"}}).start()
+    alice, bob = everyone(tree, 2)
+    message = b"Subject: x\n\n" + b"\n".join([b"y" * 70] * 5000) + b"\n"
+    for _ in range(2):
+        send(alice, bob.address, message=message)
+    sizes = [e["bytes"] for e in tree.events("message.sent")]
+    assert sum(sizes) < 1 << 20 < sum(sizes) + sizes[0]
+    done = alice.run("send", bob.address, input=message, check=False)
+    assert done.returncode == 1, octets(done.stderr)
+    send(alice, bob.address, message=b"Subject: x\n\nshort\n")
+    send(bob, alice.address, message=message)
+    assert len(tree.events("message.sent")) == 4
+    tree.stop()
+
+
 def test_alias_bcc_and_self(tree):
     alice, bob, carol, dave = everyone(tree, 4)
     team = "team-" + os.urandom(4).hex() + "@example.test"

@@ -421,7 +421,7 @@ static void sent_by_somebody_new(void **state)
 {
     uint8_t user_id[ID_SIZE], pk[KEY_SIZE], sk[SIGN_SK_SIZE];
     struct message m;
-    char words[TRUST_WORDS];
+    char words[TRUST_WORDS], said[TRUST_WORDS];
     (void)state;
     make_other(user_id, pk, sk);
     make_message(user_id, pk, sk);
@@ -431,7 +431,8 @@ static void sent_by_somebody_new(void **state)
     assert_false(m.signer.own || m.signer.revoked || m.signer.gone || m.signer.moved);
     assert_string_equal(m.signer.address, "other@example.org");
     trust_words(&m, words);
-    assert_string_equal(words, "end-to-end, from other@example.org");
+    snprintf(said, sizeof(said), "end-to-end, from other@example.org, %s", m.signer.fingerprint);
+    assert_string_equal(words, said);
     message_free(&m);
     contacts_free(&client.contacts);
     /* the user leaves: what was seen still proves who signed */
