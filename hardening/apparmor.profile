@@ -38,7 +38,7 @@ profile sealpostd /usr/sbin/sealpostd flags=(attach_disconnected) {
     @{PROC}/sys/kernel/** r,
     /dev/null rw,
 
-    deny ptrace,
+    deny ptrace (trace, tracedby, read), # but for readby: sealpostctl check
     deny mount,
     deny /home/** rwx,
     deny /root/** rwx,

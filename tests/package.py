@@ -370,6 +370,15 @@ def purged():
     say(f"purged: {size} bytes of slots zeroed first, nothing left but the locked users")
 
 
+def suggested():
+    """What only those have who want it: the firewall's and AppArmor's parsers take what we suggest."""
+    apt("install", "nftables", "apparmor")
+    run("sh", "-ec", "set -- /usr/share/doc/sealpost/examples/nftables.example*; "
+                     "case $1 in *.gz) zcat $1;; *) cat $1;; esac | nft -c -f -")
+    run("apparmor_parser", "-QTK", "/usr/share/apparmor/extra-profiles/usr.sbin.sealpostd")
+    say("the firewall's example and the AppArmor profile are understood")
+
+
 def main():
     shutil.copy(DEB, at("/tmp/sealpost.deb"))
     apt("install", "/tmp/sealpost.deb")
@@ -391,6 +400,7 @@ def main():
     inspect()
     tree.stop()
     say("ended cleanly")
+    suggested()
     removed_and_back(message, mail)
     purged()
 
