@@ -167,6 +167,20 @@ static void test_damaged_piece(void **state)
     assert_true(peers.report_len > 0);
 }
 
+/* Each tag is right and the text is the same, but these are not the bytes that the sender has
+ * signed. */
+static void test_another_ciphertext(void **state)
+{
+    (void)state;
+    mail.sealed_twice = true;
+    write_mail(header, "body\r\n");
+    server_start(&server);
+    assert_int_equal(deliver(), SP_OK);
+    assert_int_equal(server.seen->connections, 0);
+    assert_int_equal(peers.told[0].state, DELIVERY_FAILED);
+    assert_string_equal(peers.told[0].enhanced, "5.6.0");
+}
+
 /* Between the passes: the last part of the second one. */
 static void spoil(struct peers *p, unsigned count)
 {
@@ -505,6 +519,7 @@ int main(void)
         TEST(test_smuggling),
         TEST(test_loop),
         TEST(test_damaged_piece),
+        TEST(test_another_ciphertext),
         TEST(test_damaged_between_passes),
         TEST(test_wrong_parts),
         TEST(test_box_of_another_mail),
