@@ -27,6 +27,7 @@ HOST, CONF = "mail.example.org", "/etc/sealpost/sealpost.conf"
 SOCKET = "/run/sealpost-door/socket"
 ENV = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/root", "LANG": "C.UTF-8",
        "DEBIAN_FRONTEND": "noninteractive", "SEALPOST_CA": "/etc/sealpost/fullchain.pem"}
+SUGGESTED = ("nftables", "apparmor")
 CLONE_NEWNET = 0x40000000
 # Its folder becomes the root of a mount namespace, not of a process alone: names of open files are then those that
 # a real system has (`sealpostctl check` looks at them).
@@ -372,7 +373,7 @@ def purged():
 
 def suggested():
     """What only those have who want it: the firewall's and AppArmor's parsers take what we suggest."""
-    apt("install", "nftables", "apparmor")
+    apt("install", *SUGGESTED)
     run("sh", "-ec", "set -- /usr/share/doc/sealpost/examples/nftables.example*; "
                      "case $1 in *.gz) zcat $1;; *) cat $1;; esac | nft -c -f -")
     run("apparmor_parser", "-QTK", "/usr/share/apparmor/extra-profiles/usr.sbin.sealpostd")
@@ -386,6 +387,7 @@ def main():
     users()
     directories()
     manuals()
+    apt("install", "--download-only", *SUGGESTED)  # before there is no network
     own_network()
     configure()
     # The resolver of this process reads /etc/hosts of another system.
