@@ -37,31 +37,35 @@ static void add_cells(struct table *t, const char *const cells[COLUMNS])
     t->rows++;
 }
 
+static void add_row(struct report *r, const char *where, const char *layer, const char *result,
+                    const char *advice, const char *found, va_list args)
+{
+    char text[512];
+    vsnprintf(text, sizeof(text), found, args);
+    add_cells(&r->table, (const char *const[]){where, layer, result, text, advice});
+}
+
 void report_row(struct report *r, const char *where, const char *layer, const char *advice,
                 const char *found, ...)
 {
-    char text[512];
     va_list args;
     va_start(args, found);
-    vsnprintf(text, sizeof(text), found, args);
-    va_end(args);
     if (advice != NULL)
-        r->findings++;
-    if (advice != NULL || r->all)
-        add_cells(&r->table, (const char *const[]){where, layer, advice != NULL ? "FINDING" : "ok",
-                                                   text, advice != NULL ? advice : ""});
+        add_row(r, where, layer, "FINDING", advice, found, args);
+    else if (r->all)
+        add_row(r, where, layer, "ok", "", found, args);
+    va_end(args);
+    r->findings += advice != NULL;
 }
 
 void report_note(struct report *r, const char *where, const char *layer, const char *advice,
                  const char *found, ...)
 {
-    char text[512];
     va_list args;
     va_start(args, found);
-    vsnprintf(text, sizeof(text), found, args);
+    add_row(r, where, layer, "note", advice, found, args);
     va_end(args);
     r->notes++;
-    add_cells(&r->table, (const char *const[]){where, layer, "note", text, advice});
 }
 
 bool proc_read(pid_t pid, const char *name, char *out, size_t cap)
