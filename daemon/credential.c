@@ -55,9 +55,7 @@ const char *credential_advice(const char *path)
         return "";
     if (getenv("CREDENTIALS_DIRECTORY") == NULL)
         return " ($CREDENTIALS_DIRECTORY is not set: a setting says credential:, and only the "
-               "service "
-               "manager gives those)";
+               "service manager gives those)";
     return " (a setting says credential:; add LoadCredential=NAME:PATH, or "
-           "LoadCredentialEncrypted=, "
-           "to sealpost.service by systemctl edit)";
+           "LoadCredentialEncrypted=, to sealpost.service by systemctl edit)";
 }
