@@ -317,6 +317,7 @@ def test_servers_that_change(names, tmp_path):
     lonely.tell(CT_RESOLV_CONF, conf)
     assert lonely.status()["servers"] == "127.0.0.73"
     waits = d.ask(RD_MX, "signed.test")
+    wait_for(lambda: lonely.status()["waiting"] == "1")  # what is told comes another way, and could be heard first
 
     conf.write_text("nameserver 127.0.0.72\n")
     lonely.tell(CT_RESOLV_CONF, conf)
