@@ -64,6 +64,15 @@ smtpd_tls_received_header = yes
 {tls}
 """
 
+
+
+def without_repetition(text):
+    """main.cf with the last of each setting alone. Of the others each process of Postfix logs a warning, postlogd
+    too, and to itself: when many start at once, that can fill its queue before it reads, and all wait for ever."""
+    found = dict(re.findall(r"^(\w+)( *=.*\n(?:[ \t].*\n)*)", text, re.M))
+    return "".join(name + rest for name, rest in found.items())
+
+
 RECIPIENTS = """\
 /^nobody.*@/ 550 5.1.1 there is no such user
 /^later.*@/ 450 4.2.1 come back another time
@@ -86,7 +95,8 @@ class Postfix:
             (self.dir / folder).mkdir()
         shutil.chown(self.dir / "data", "postfix", "postfix")
         os.chown(self.dir / "mail", NOBODY, NOBODY)
-        (self.config / "main.cf").write_text(MAIN.format(dir=self.dir, address=address, name=name, tls=tls) + more)
+        main = MAIN.format(dir=self.dir, address=address, name=name, tls=tls) + more
+        (self.config / "main.cf").write_text(without_repetition(main))
         (self.config / "master.cf").write_text(MASTER.format(address=address, port=port))
         (self.dir / "domains").write_text("/./ here\n")
         (self.dir / "recipients").write_text(RECIPIENTS)
