@@ -11,15 +11,16 @@
 enum {
     CT_CONFIG = 0x0100, /* the role's slice as text */
     CT_CERTIFICATE,     /* PEM chain: smtp, web (at start, and again on reload) */
-    CT_KEY,             /* PEM private key: keeper (at start, and again on reload) */
+    CT_KEY,             /* PEM private key: keeper (at start, when it has all else that is for it:
+                           deliveries are heard from then on; and again on reload) */
     CT_ADMIN,           /* +fd: an operator's connection, store alone */
     CT_STATUS,          /* asks for CT_STATUS_REPLY */
     CT_STOP,            /* end cleanly */
     CT_METRICS_REPLY,   /* web: b16 role, b16 name, b16 value, and so on; empty: busy, ask again */
     CT_LOG,             /* +fd: audit: a new, empty file to go on in; answered by CT_LOG_REPLY */
     CT_DKIM, /* +fd: b16 selector: keeper; the file holds the PEM private key. In the order of
-                the settings, before CT_READY is waited for and again on reload */
-    CT_AUTH, /* +fd: keeper; the file holds "user:password" for the smarthost */
+                the settings, before the first CT_KEY and again on reload */
+    CT_AUTH, /* +fd: keeper; the file holds "user:password" for the smarthost. When as CT_DKIM */
     CT_RESOLV_CONF, /* +fd: resolver; /etc/resolv.conf as it is now (on reload) */
     CT_PROBE,       /* test build only: b16 name of an action to try; never answered if it kills */
     CT_SCAN,        /* test build only: b16 marker prefix; count it in own memory */

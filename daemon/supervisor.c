@@ -233,9 +233,9 @@ static enum sp_err start_tree(struct supervisor *s)
     if (err == SP_OK)
         err = wiring_start(s, &control);
     if (err == SP_OK)
-        err = give_tls(s);
-    if (err == SP_OK)
         err = relayfiles_give(s);
+    if (err == SP_OK)
+        err = give_tls(s);
     relayfiles_close(s);
     resources_forget_key(s);
     return err;

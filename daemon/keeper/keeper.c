@@ -205,11 +205,11 @@ static enum sp_err run(struct role *role)
     if (keeper.smtp == NULL || keeper.web == NULL)
         return SP_ERR_MEMORY;
     ipc_on_idle(on_idle, &keeper);
-    enum sp_err err = store_edge_open(&keeper);
-    return err == SP_OK ? deliveries_open(&keeper) : err;
+    return store_edge_open(&keeper);
 }
 
-/* CT_KEY, at start and on reload. A broken new key leaves the old one in use. */
+/* CT_KEY, at start and on reload. A broken new key leaves the old one in use. The first is the last
+ * of what is given at the start: a delivery that came before the password would do without. */
 static enum sp_err take_key(struct ipc_frame *frame)
 {
     struct signer *signer = NULL;
@@ -224,9 +224,10 @@ static enum sp_err take_key(struct ipc_frame *frame)
                  sp_err_text(err));
         return keeper.signer != NULL ? SP_OK : err;
     }
+    bool first = keeper.signer == NULL;
     signer_free(keeper.signer);
     keeper.signer = signer;
-    return SP_OK;
+    return first ? deliveries_open(&keeper) : SP_OK;
 }
 
 static enum sp_err control(struct role *role, struct ipc_frame *frame)

@@ -2,10 +2,12 @@
 and what it gets. The keeper is the real one in its cage; this test stands for all others."""
 import os
 import struct
+import time
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 import scan
 from device import b16, b32, raw_private, raw_public
@@ -18,6 +20,7 @@ pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="a role alone needs ro
 VT_SLOTS, VT_SECRET, VT_LEASE, VT_LEASE_END, VT_ERASE = 0x0900, 0x0901, 0x0904, 0x0905, 0x0906
 VT_SLOTS_REPLY, VT_SECRET_REPLY, VT_ERASE_REPLY = 0x0980, 0x0981, 0x0986
 RP_DELIVERY = 0x0b00
+CT_KEY, CT_AUTH = 0x0102, 0x0109
 KD_OPEN, KD_PASSWORD, KD_DKIM, KD_AUTH = 0x0d00, 0x0d01, 0x0d02, 0x0d03
 KD_OPEN_REPLY = 0x0d80
 OK, RELAY = 0, 2
@@ -34,15 +37,22 @@ class Someone:
 
 
 class Keeper:
-    def __init__(self, folder, slots=()):
+    def __init__(self, folder, slots=(), config=CONFIG, complete=True):
         self.folder, self.frame = folder, 0
         files = [(folder / n, os.O_RDWR | os.O_CREAT) for n in ("keeper.key", "slots")]
-        self.role = LoneRole("keeper", CONFIG, ["smtp", "web", "store", "relay"], files)
+        self.role = LoneRole("keeper", config, ["smtp", "web", "store", "relay"], files)
+        if complete:
+            self.give_key()
         self.store, self.relay = self.role.edges["store"], self.role.edges["relay"]
         named = b"".join(struct.pack(">I", s) for s in slots)
         answer = self.ask(VT_SLOTS, VT_SLOTS_REPLY, b"\0" + named)
         assert answer[0] == OK
         self.pk = answer[1:33]
+
+    def give_key(self):
+        """The TLS key, the last of what a keeper is given at its start."""
+        pem = Ed25519PrivateKey.generate().private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        send(self.role.control, CT_KEY, pem)
 
     def ask(self, kind, reply, body):
         self.frame += 1
@@ -122,6 +132,26 @@ def test_a_delivery_gets_the_key_of_its_mail_once(keeper):
     d = keeper.delivery(1, 1)
     assert opened(d, mail) == mail.shared
     assert opened(d, mail) is None and ended(d)
+
+
+def test_no_delivery_before_the_smarthosts_password(tmp_path):
+    """One that was opened before would be told that there is none, and go without, and without TLS."""
+    keeper = Keeper(tmp_path, config=CONFIG.replace("mode=mx", "mode=smarthost"), complete=False)
+    mail, _, _ = keeper.queued(1)
+    d = keeper.delivery(1, 1)
+    send(d, KD_OPEN, open_request(mail), 7)
+    assert keeper.role.status()["secrets_opened"] == "0"
+    time.sleep(0.3)
+    assert keeper.role.status()["secrets_opened"] == "0"
+    (tmp_path / "auth").write_text("user:password\n")
+    keeper.role.tell(CT_AUTH, tmp_path / "auth")
+    keeper.give_key()
+    kind, frame, body = receive(d)
+    assert (kind, frame, body[0]) == (KD_OPEN_REPLY, 7, OK)
+    assert body[1:] == mail.shared + b"\1"  # there is one, and it is asked for
+    send(d, KD_AUTH, frame=8)
+    assert receive(d)[2] == bytes([OK]) + b16(b"user") + b16(b"password")
+    keeper.stop()
 
 
 def test_no_delivery_gets_anothers(keeper):
