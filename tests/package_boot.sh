@@ -83,6 +83,22 @@ systemctl restart sealpost || fail restart
 bash -c 'exec 3<>/dev/tcp/127.0.0.1/2025; read -r line <&3; echo "$line"' | grep -q ^220 || fail "the new listener"
 mail third
 sealpostctl check | grep FINDING | grep -v '^host  *\(kernel\|clock\|swap\)' && fail "check has findings after the restart"
+# It gives up: nobody listens any more, until an operator mends it.
+mv /root/tls.key /root/away
+systemctl kill -s KILL sealpost
+n=0
+until case "$(state ActiveState) $(state ActiveState sealpost-door)" in
+    "failed inactive" | "inactive failed") true ;; # whichever met its limit of starts
+    *) false ;;
+    esac do
+    n=$((n + 1))
+    [ $n -lt 60 ] || fail "given up, and still: $(state ActiveState), $(state ActiveState sealpost-door)"
+    sleep 1
+done
+mv /root/away /root/tls.key
+systemctl reset-failed sealpost sealpost-door
+systemctl start sealpost || fail "start after giving up"
+mail fourth
 systemctl stop sealpost || fail stop
 [ "$(state ActiveState sealpost-door)" = inactive ] || fail "the door stays behind"
 [ "$(state Result) $(state ExecMainStatus)" = "success 0" ] || fail "it did not end cleanly"
