@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -49,6 +50,60 @@ struct expected {
     uid_t store;
 };
 
+/* The folders on the way to the files, each looked at once. */
+static struct folder {
+    dev_t device;
+    ino_t number;
+} folders[64];
+static size_t n_folders;
+
+static bool is_new(const struct stat *st)
+{
+    for (size_t i = 0; i < n_folders; i++)
+        if (folders[i].device == st->st_dev && folders[i].number == st->st_ino)
+            return false;
+    if (n_folders < sizeof(folders) / sizeof(folders[0]))
+        folders[n_folders++] = (struct folder){st->st_dev, st->st_ino};
+    return true;
+}
+
+/* Whoever may write into a folder can put a file of his own in the place of any in it, whosever
+ * that is; in a sticky one (/tmp) only what is his. */
+static void check_folder(struct report *r, const char *path)
+{
+    struct stat st;
+    if (stat(path, &st) != 0 || !is_new(&st))
+        return;
+    bool by_group = (st.st_mode & S_IWGRP) != 0 && st.st_gid != 0;
+    bool open = (st.st_mode & S_ISVTX) == 0 && (by_group || (st.st_mode & S_IWOTH) != 0);
+    if (open)
+        report_row(r, HOST, "folders", "chmod go-w: whoever writes there can replace files of ours",
+                   "%s is %o", path, (unsigned)(st.st_mode & 07777));
+    if (!owned(r, &st, OPERATORS, 0))
+        report_row(r, HOST, "folders", "chown it: its owner can replace files of ours",
+                   "%s is uid %u's, not %u's", path, st.st_uid, r->owner);
+}
+
+/* All that are above it, up to the root. */
+static void check_way(struct report *r, const char *path)
+{
+    char folder[PATH_MAX];
+    snprintf(folder, sizeof(folder), "%s", path);
+    for (char *slash; (slash = strrchr(folder, '/')) != NULL && slash > folder;) {
+        *slash = '\0';
+        check_folder(r, folder);
+    }
+    check_folder(r, "/");
+}
+
+static void check_ways(struct report *r, const char *path)
+{
+    char real[PATH_MAX];
+    check_way(r, path);
+    if (realpath(path, real) != NULL)
+        check_way(r, real);
+}
+
 /* A link is as good as what it points to, and whose it is. */
 static void check_path(struct report *r, const char *path, const struct expected *e)
 {
@@ -73,6 +128,8 @@ static void check_path(struct report *r, const char *path, const struct expected
     else if (!owned(r, &link, e->whose, e->store))
         report_row(r, HOST, "files", "chown -h it: whoever owns the link can turn it elsewhere",
                    "%s is a link of uid %u's, not %u's", path, link.st_uid, want);
+    if (e->whose == OPERATORS)
+        check_ways(r, path);
 }
 
 static void check_configured(struct report *r, const struct config *c, const char *path)
@@ -130,5 +187,6 @@ void check_files(struct report *r, const struct config *config, const char *path
         check_path(r, name, &e);
     }
     check_configured(r, config, path);
+    report_row(r, HOST, "folders", NULL, "%zu on the way to them", n_folders);
     check_slots(r, config);
 }

@@ -221,6 +221,28 @@ def test_owners_and_what_links_point_to(broken):
     assert len(said.splitlines()) == 4, said
 
 
+def test_folders_on_the_way(broken):
+    """Who writes into a folder replaces what is in it, and who owns the folder lets himself."""
+    tree = broken(None)
+    folders = lambda: [row["found"] for row in rows(tree, "--all")[0] if row["layer"] == "folders"]
+    assert len(folders()) == 1, folders()
+    deep = tree.dir / "keys" / "of" / "ours"
+    deep.mkdir(parents=True)
+    os.rename(tree.dir / "key.pem", deep / "key.pem")
+    os.symlink("keys/of/ours/key.pem", tree.dir / "key.pem")
+    os.chown(deep, 4242, 0)
+    os.chmod(deep.parent, 0o1777)
+    os.chown(deep.parent, 0, 4242)
+    os.chmod(deep.parent.parent, 0o777)
+    assert sorted(folders())[:2] == [f"{tree.dir}/keys is 777", f"{tree.dir}/keys/of/ours is uid 4242's, not 0's"]
+    os.chmod(deep.parent.parent, 0o775)
+    os.chown(deep.parent.parent, 0, 4242)
+    os.chown(deep, 0, 0)
+    assert f"{tree.dir}/keys is 775" in folders() and len(folders()) == 2
+    os.chown(deep.parent.parent, 0, 0)
+    assert len(folders()) == 1
+
+
 def test_where_erased_keys_may_stay():
     tree = Tree("root", settings={"storage": {"slots": "accept-cow"}})
     try:
