@@ -46,16 +46,24 @@ enum {
     SE_RCPT = 0x0300, /* b16 address (local@domain, UTF-8, quotes removed) */
     SE_RESET,         /* forget the transaction */
     SE_DATA,          /* content is about to come: lend a slot */
-    SE_ATTACH, /* u64 splice_at, u16 media type bytes, u16 file name bytes (both in slot META):
-                  an attachment begins; SE_SEALs of stream 1 belong to it until its last */
-    SE_SEAL,   /* u8 stream (0 body, 1 attachment), u8 last, u32 bytes at slot WORK */
-    SE_FINISH, /* u32 bytes of the body's tail at slot WORK, u32 window high-water mark,
-                  u64 plaintext microseconds: seal, store, answer */
-    SE_ABORT,  /* b16 why (a word for the audit log): drop all of it */
+    SE_ATTACH,  /* u64 splice_at, u16 media type bytes, u16 file name bytes (both in slot META):
+                   an attachment begins; SE_SEALs of stream 1 belong to it until its last */
+    SE_SEAL,    /* u8 stream (0 body, 1 attachment), u8 last, u32 bytes at slot WORK */
+    SE_FINISH,  /* u32 bytes of the body's tail at slot WORK, u32 window high-water mark,
+                   u64 plaintext microseconds: seal, store, answer */
+    SE_ABORT,   /* b16 why (a word for the audit log): drop all of it */
+    SE_REFUSED, /* u8 enum session_refusal: what the session refused by itself, to be counted */
     SE_RCPT_REPLY = 0x0380, /* status: OK, NOT_FOUND, NO_KEY, NO_SPACE, LIMIT, SYSTEM */
     SE_SLOT,                /* status (+fd the first time in a session) */
     SE_SEALED,              /* slot WORK is wiped and may be filled again */
     SE_DONE,                /* status, message_id[16]: on disk, synced; or nothing is */
+};
+
+enum session_refusal {
+    REFUSED_NOT_OURS, /* a recipient elsewhere */
+    REFUSED_BEYOND,   /* a recipient too many */
+    REFUSED_SIZE,     /* a message announced as too big */
+    REFUSED_COUNT
 };
 
 /* The slot that a session shares with the sealer; offsets in bytes. */

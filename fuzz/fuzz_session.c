@@ -358,14 +358,21 @@ static void model_abort(struct wire_in *in)
     drop_message();
 }
 
+static void model_refused(struct wire_in *in)
+{
+    uint8_t what = wire_get_u8(in);
+    insist(wire_in_done(in) && what < REFUSED_COUNT && model.state != CONTENT);
+}
+
 enum sp_err ipc_send_fd(int sock, uint16_t type, uint32_t id, const void *body, size_t len, int fd)
 {
-    static void (*const frames[])(struct wire_in *) = {
-        model_rcpt, model_reset, model_data, model_attach, model_seal, model_finish, model_abort};
+    static void (*const frames[])(struct wire_in *) = {model_rcpt,   model_reset,  model_data,
+                                                       model_attach, model_seal,   model_finish,
+                                                       model_abort,  model_refused};
     struct wire_in in = wire_in(body, len);
     (void)sock;
     (void)id;
-    insist(fd == -1 && type >= SE_RCPT && type <= SE_ABORT && model.reply_len == 0);
+    insist(fd == -1 && type >= SE_RCPT && type <= SE_REFUSED && model.reply_len == 0);
     if (world.sealer_dies != 0 && ++model.frames >= world.sealer_dies)
         return SP_ERR_PEER;
     frames[type - SE_RCPT](&in);

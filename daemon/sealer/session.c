@@ -10,9 +10,9 @@
 #include <unistd.h>
 
 /* Order of rules[] below: a state is the set of frames that it permits. */
-enum { RCPT, RESET, DATA, ATTACH, SEAL, FINISH, ABORT };
+enum { RCPT, RESET, DATA, ATTACH, SEAL, FINISH, ABORT, REFUSED };
 #define MAY(x)        (UINT64_C(1) << (x))
-#define STATE_EMPTY   (MAY(RCPT) | MAY(RESET))
+#define STATE_EMPTY   (MAY(RCPT) | MAY(RESET) | MAY(REFUSED))
 #define STATE_READY   (STATE_EMPTY | MAY(DATA))
 #define STATE_CONTENT (MAY(ATTACH) | MAY(SEAL) | MAY(FINISH) | MAY(ABORT))
 #define STATE_WAITING 0 /* we owe it an answer */
@@ -75,6 +75,25 @@ void session_lookup_done(struct session *x, enum sp_err status)
         tally_recipient_refused(&x->sealer->tally, status);
     to_rest(x);
     reply(x, SE_RCPT_REPLY, status, -1);
+}
+
+static enum sp_err on_refused(void *ctx, struct ipc_peer *peer, struct ipc_frame *f)
+{
+    struct tally *tally = &((struct session *)ctx)->sealer->tally;
+    (void)peer;
+    switch (wire_get_u8(&f->body)) {
+    case REFUSED_NOT_OURS:
+        tally_recipient_refused(tally, SP_ERR_DENIED);
+        return SP_OK;
+    case REFUSED_BEYOND:
+        tally_recipient_refused(tally, SP_ERR_LIMIT);
+        return SP_OK;
+    case REFUSED_SIZE:
+        tally_message_refused(tally, "size");
+        return SP_OK;
+    default:
+        return SP_ERR_FORMAT;
+    }
 }
 
 static enum sp_err on_reset(void *ctx, struct ipc_peer *peer, struct ipc_frame *f)
@@ -244,6 +263,7 @@ static const struct ipc_rule rules[] = {
     [SEAL] = {SE_SEAL, false, false, 6, 6, on_seal},
     [FINISH] = {SE_FINISH, false, false, 16, 16, on_finish},
     [ABORT] = {SE_ABORT, false, false, 2, 64, on_abort},
+    [REFUSED] = {SE_REFUSED, false, false, 1, 1, on_refused},
 };
 
 static void on_gone(void *ctx, struct ipc_peer *peer, enum sp_err why)

@@ -8,8 +8,8 @@
 static const char *const message_reasons[TALLY_MESSAGE_REASONS] = {
     "size",   "loop",         "bare-cr", "bare-lf",  "nul",   "bad-order", "interrupted",
     "sealer", "forged-frame", "no-slot", "no-space", "store", "other"};
-static const char *const recipient_reasons[TALLY_RECIPIENT_REASONS] = {"unknown", "no-key", "limit",
-                                                                       "no-space", "other"};
+static const char *const recipient_reasons[TALLY_RECIPIENT_REASONS] = {
+    "unknown", "no-key", "limit", "no-space", "not-ours", "other"};
 
 void tally_sealed(struct tally *t, uint64_t bytes, uint64_t window, uint64_t plaintext_us)
 {
@@ -31,7 +31,7 @@ void tally_message_refused(struct tally *t, const char *why)
 void tally_recipient_refused(struct tally *t, enum sp_err status)
 {
     static const enum sp_err known[] = {SP_ERR_NOT_FOUND, SP_ERR_NO_KEY, SP_ERR_LIMIT,
-                                        SP_ERR_NO_SPACE};
+                                        SP_ERR_NO_SPACE, SP_ERR_DENIED};
     unsigned i = 0;
     while (i < TALLY_RECIPIENT_REASONS - 1 && known[i] != status)
         i++;

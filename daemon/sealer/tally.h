@@ -5,7 +5,7 @@
 #include "envelope/wire.h"
 
 #define TALLY_MESSAGE_REASONS   13u
-#define TALLY_RECIPIENT_REASONS 5u
+#define TALLY_RECIPIENT_REASONS 6u
 
 struct tally {
     uint64_t messages, bytes;

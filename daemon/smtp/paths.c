@@ -10,6 +10,13 @@
 
 static const char bad_sender[] = "501 5.1.7 Malformed address";
 static const char bad_recipient[] = "501 5.1.3 Malformed address";
+static const char not_ours[] = "550 5.7.1 Not ours to deliver";
+
+static void count_here(struct session *x, enum session_refusal what)
+{
+    if (upstream_refused(&x->upstream, what) != SP_OK)
+        x->quit = true;
+}
 
 /* --- MAIL --- */
 
@@ -18,7 +25,10 @@ static const char *on_size(struct session *x, const struct address_param *p)
     unsigned long long size;
     if (address_param_number(p, &size) != SP_OK)
         return "501 5.5.4 SIZE needs a number";
-    return size > x->config->max_message ? "552 5.3.4 Message too big" : NULL;
+    if (size <= x->config->max_message)
+        return NULL;
+    count_here(x, REFUSED_SIZE);
+    return "552 5.3.4 Message too big";
 }
 
 static const char *on_body(struct session *x, const struct address_param *p)
@@ -112,7 +122,14 @@ static bool is_ours(const struct session *x, const struct address *to)
     for (size_t i = 0; i < x->config->domain.count; i++)
         if (strcasecmp(x->config->domain.item[i], to->domain) == 0)
             return true;
-    return to->domain[0] == '\0' || strcasecmp(to->domain, x->config->hostname) == 0;
+    return to->domain[0] == '\0';
+}
+
+/* This machine's own (RFC 5321 4.5.1), though its name need not be a domain of ours. */
+static bool is_postmaster_here(const struct session *x, const struct address *to)
+{
+    return !is_ours(x, to) && strcasecmp(to->domain, x->config->hostname) == 0 &&
+           strcasecmp(to->local, "postmaster") == 0;
 }
 
 /* RFC 7505 4.2 leaves it open when a sender is refused for its null MX: at RCPT, so that who tries
@@ -124,7 +141,9 @@ static bool is_answerable(struct session *x)
     if (x->lmtp || from.null || from.literal || domain_to_ascii(from.domain, ascii) != SP_OK)
         return true;
     memcpy(from.domain, ascii, strlen(ascii) + 1);
-    return is_ours(x, &from) || !sender_has_null_mx(&x->sender, ascii);
+    if (is_ours(x, &from) || strcasecmp(from.domain, x->config->hostname) == 0)
+        return true;
+    return !sender_has_null_mx(&x->sender, ascii);
 }
 
 /* NULL, or why this recipient is refused without asking the sealer. */
@@ -147,9 +166,11 @@ static const char *read_recipient(const struct session *x, const char *at, struc
     if (domain_to_ascii(to->domain, ascii) != SP_OK)
         return bad_recipient;
     memcpy(to->domain, ascii, strlen(ascii) + 1);
+    if (is_postmaster_here(x, to))
+        to->domain[0] = '\0'; /* as if it had been said without */
     /* No open relay, in no spelling: what an older mail system would route on is refused too. */
     if (!is_ours(x, to) || strpbrk(to->local, "@%!") != NULL)
-        return "550 5.7.1 Not ours to deliver";
+        return not_ours;
     return NULL;
 }
 
@@ -164,6 +185,7 @@ static void count_refusal(struct session *x, const char *text)
 
 static void refuse_beyond(struct session *x)
 {
+    count_here(x, REFUSED_BEYOND);
     session_reply(x, "452 4.5.3 Too many recipients");
     if (++x->beyond >= BEYOND * x->config->max_recipients)
         session_cut(x, END_RECIPIENTS, "421 4.7.0", "Far too many recipients");
@@ -220,6 +242,8 @@ void paths_rcpt(struct session *x, const struct command *c)
         wrong = x->mail ? "503 5.5.1 Not among chunks" : "503 5.5.1 MAIL first";
     else
         wrong = read_recipient(x, c->arg, &to);
+    if (wrong == not_ours)
+        count_here(x, REFUSED_NOT_OURS);
     if (wrong != NULL)
         session_error(x, wrong);
     else if (x->recipients >= x->config->max_recipients)

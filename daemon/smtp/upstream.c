@@ -2,7 +2,6 @@
  * does not hold anything that would have to be. */
 #include "daemon/smtp/upstream.h"
 #include "daemon/ipc.h"
-#include "daemon/messages.h"
 #include "sandbox/lockmem.h"
 
 #include <string.h>
@@ -51,6 +50,13 @@ enum sp_err upstream_reset(struct upstream *u)
 {
     struct wire_out nothing = {0};
     return send_body(u, SE_RESET, &nothing);
+}
+
+enum sp_err upstream_refused(struct upstream *u, enum session_refusal what)
+{
+    uint8_t byte = (uint8_t)what;
+    const struct wire_out body = {.at = &byte, .len = 1, .cap = 1};
+    return send_body(u, SE_REFUSED, &body);
 }
 
 enum sp_err upstream_begin(struct upstream *u)

@@ -4,6 +4,7 @@
  * A session's conversation with the sealer: recipients by yes or no, content through the shared
  * slot. No key ever comes this way.
  */
+#include "daemon/messages.h"
 #include "envelope/cutter.h"
 #include "envelope/error.h"
 #include "envelope/keys.h"
@@ -28,6 +29,8 @@ struct upstream {
  * SP_ERR_PEER: the sealer is gone. */
 enum sp_err upstream_recipient(struct upstream *u, const char *address);
 enum sp_err upstream_reset(struct upstream *u);
+/* what was refused without asking the sealer: for its counts. No answer comes. */
+enum sp_err upstream_refused(struct upstream *u, enum session_refusal what);
 /* A message is about to come. SP_ERR_NO_SPACE: no slot is free. */
 enum sp_err upstream_begin(struct upstream *u);
 /* Bytes of the body, before the cutter's: the trace header. */

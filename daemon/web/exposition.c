@@ -52,7 +52,7 @@ static const struct metric {
      "other",
      "Messages not taken in"},
     {"sealer", "recipients_refused", "recipients_refused_total", COUNTER, 0, "reason",
-     "unknown no_key limit no_space other", "Recipients not accepted"},
+     "unknown no_key limit no_space not_ours other", "Recipients not accepted"},
     {"resolver", "senders_refused", "senders_refused_total", COUNTER, 0, "reason", "null_mx",
      "Senders not accepted ([smtp] check_sender)"},
     {"sealer", "window_bytes_most", "plaintext_window_bytes_most", GAUGE, 0, NULL, NULL,

@@ -186,13 +186,17 @@ def test_addresses(tree):
 def test_postmaster(fresh):
     t = fresh().start()
     first = t.user("first")
-    for rcpt in ("Postmaster", "postmaster@example.test"):
+    for rcpt in ("Postmaster", "postmaster@example.test", "PostMaster@mail.example.test"):
         with t.smtp() as s:
             s.ehlo()
             s.mail("a@outside.test")
             assert s.docmd(f"RCPT TO:<{rcpt}>")[0] == 250
             assert s.data(ORDINARY)[0] == 250
-    assert len(first.list()) == 2
+        with t.smtp() as s:
+            s.ehlo()
+            s.mail("a@outside.test")
+            assert s.docmd("RCPT TO:<first@mail.example.test>")[0] == 550  # no domain of ours
+    assert len(first.list()) == 3
 
 
 def test_refusals(tree):

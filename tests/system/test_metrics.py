@@ -106,19 +106,23 @@ def test_receiving_is_counted(measured):
 
 
 def test_refusals_are_counted_by_reason(measured):
-    tree, port = measured({"smtp": {"max_message": "64K", "max_sessions_per_client": 1}})
+    tree, port = measured({"smtp": {"max_message": "64K", "max_sessions_per_client": 1, "max_recipients": 2}})
     alice = tree.user("alice")
     with tree.smtp() as s:
         s.ehlo()
         s.mail("a@outside.test")
         assert s.rcpt("nobody@example.test")[0] == 550
+        assert s.rcpt("somebody@elsewhere.test")[0] == s.rcpt("a%b@example.test")[0] == 550
         s.rcpt(alice.address)
+        s.rcpt(alice.address)
+        assert s.rcpt(alice.address)[0] == 452
         assert s.data(b"x" * 70 + b"\r\n" + b"y" * 100_000)[0] == 552
         s.mail("a@outside.test")
         s.rcpt(alice.address)
         s.docmd("DATA")
         s.sock.sendall(b"bare\rcr\r\n.\r\n")
         assert s.getreply()[0] == 550
+        assert s.docmd("MAIL FROM:<a@outside.test> SIZE=100000")[0] == 552
         with socket.create_connection(("127.0.0.1", tree.smtp_port)) as second:
             assert second.recv(100).startswith(b"421")
     wait_for(lambda: not tree.children(tree.pids()["smtp"]))  # there is room for one more
@@ -129,7 +133,9 @@ def test_refusals_are_counted_by_reason(measured):
             pass
     now = wait_for(lambda: (seen := scrape(port))["sessions_cut_total speaks_http"] and seen)
     assert now["recipients_refused_total unknown"] == 1
-    assert now["messages_refused_total size"] == 1
+    assert now["recipients_refused_total not_ours"] == 2
+    assert now["recipients_refused_total limit"] == 1
+    assert now["messages_refused_total size"] == 2  # as it came, and as it was announced
     assert now["messages_refused_total bare_cr"] == 1
     assert now["messages_refused_total loop"] == 0
     assert now["sessions_refused_total too_many_sessions_of_client"] == 1

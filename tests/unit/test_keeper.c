@@ -2,19 +2,13 @@
  * anything else; web signs as often as it likes; nobody's misdeed is felt by another. */
 #include "tests/unit/keeper_tree.h"
 
-/* Made for this test; of no use elsewhere. */
-static const char key_pem[] =
-    "-----BEGIN PRIVATE "
-    "KEY-----\nMC4CAQAwBQYDK2VwBCIEIPOG8fgA4psKysqwooVuOVxm3EetgIf7pP41nwzTIwCj\n-----END PRIVATE "
-    "KEY-----\n";
-
 static struct tree tree;
 
 static int set_up(void **state)
 {
     (void)state;
     tree_new(&tree);
-    assert_int_equal(ipc_send_fd(tree.control, CT_KEY, 0, key_pem, strlen(key_pem), -1), SP_OK);
+    tree_give_key(&tree);
     return tree_count(&tree, "tls_signatures") == 0 ? 0 : -1; /* and the key has arrived */
 }
 

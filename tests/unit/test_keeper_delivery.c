@@ -164,6 +164,7 @@ static int start_with(enum config_relay mode)
     tree.config.relay_mode = mode;
     tree.config.dkim_selector = (struct config_list){.count = 2};
     tree_start(&tree);
+    tree_give_key(&tree);
     return store_begin(&tree, NULL, 0, keeper_pk) == SP_OK ? 0 : -1;
 }
 
