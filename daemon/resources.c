@@ -97,8 +97,8 @@ static enum sp_err check_slots(struct supervisor *s, const char *path)
 {
     struct inplace place;
     inplace_look(s->res.slots, &place);
-    snprintf(s->slots, sizeof(s->slots), "%s (%s)", place.holds ? "in-place" : "accept-cow",
-             place.name);
+    snprintf(s->slots, sizeof(s->slots), "%s (%s)%s", place.holds ? "in-place" : "accept-cow",
+             place.name, s->slots_new ? ", a new file" : "");
     if (place.holds || s->config->slots == SLOTS_ACCEPT_COW)
         return SP_OK;
     dprintf(
@@ -120,16 +120,56 @@ static enum sp_err sync_dir(const char *path)
     return err;
 }
 
-static enum sp_err open_keeper_files(struct supervisor *s)
+/* Unless it is known that there is none, there is one. */
+static bool has_database(const struct supervisor *s)
+{
+    struct stat st;
+    return fstatat(s->res.data_dir, "data.mdb", &st, AT_SYMLINK_NOFOLLOW) == 0 || errno != ENOENT;
+}
+
+/* Clients seal for this key and know it: beside a database it is never made anew unasked. An empty
+ * file asks for it. */
+static enum sp_err open_keeper_key(struct supervisor *s)
 {
     char path[PATH_MAX];
+    struct stat st;
+    bool database = has_database(s);
     snprintf(path, sizeof(path), "%s/keeper.key", s->config->state);
-    enum sp_err err = open_secret_file(path, 0, &s->res.keeper_key);
+    bool there = lstat(path, &st) == 0;
+    if (database && !there && errno == ENOENT) {
+        complain(path, "is not there, but the database is. Put it back from a backup. If there is "
+                       "none, an empty file of mode 0600 in its place asks for a new key; clients "
+                       "then send nothing to recipients outside until their users have accepted "
+                       "it (operations.md, \"Backup and restore\")");
+        return SP_ERR_CONFIG;
+    }
+    if (database && there && st.st_size == 0)
+        complain(path, "is empty, so a new key is made. Users' clients know the old one and send "
+                       "nothing to recipients outside until \"keeper\" is removed from their "
+                       "account.json");
+    return open_secret_file(path, 0, &s->res.keeper_key);
+}
+
+/* It is in no backup, so that a restored appliance has none. */
+static enum sp_err open_slots(struct supervisor *s)
+{
+    char path[PATH_MAX];
+    struct stat st;
     snprintf(path, sizeof(path), "%s/slots", s->config->state);
+    s->slots_new = has_database(s) && (lstat(path, &st) == 0 ? st.st_size == 0 : errno == ENOENT);
+    if (s->slots_new)
+        complain(path, "is new beside an older database. The mail that waited to be sent and the "
+                       "links in it had their keys in the file before, and are lost unless that "
+                       "comes back");
+    enum sp_err err = open_secret_file(path, 0, &s->res.slots);
+    return err == SP_OK ? check_slots(s, path) : err;
+}
+
+static enum sp_err open_keeper_files(struct supervisor *s)
+{
+    enum sp_err err = open_keeper_key(s);
     if (err == SP_OK)
-        err = open_secret_file(path, 0, &s->res.slots);
-    if (err == SP_OK)
-        err = check_slots(s, path);
+        err = open_slots(s);
     return err == SP_OK ? sync_dir(s->config->state) : err;
 }
 

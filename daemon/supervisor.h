@@ -66,7 +66,8 @@ struct supervisor {
     int fresh_log;                   /* the audit role has been told to go on in it; -1 */
     bool files_open;                 /* relayfiles_open was called, _close not yet */
     int dkim[CONFIG_MAX_LIST], auth; /* then; -1: there is none */
-    char slots[64];                  /* for the audit log: how slots are erased */
+    bool slots_new;                  /* a database is there, and they were not */
+    char slots[64];                  /* for the audit log: how slots are erased, and that */
     int stage;                       /* of a shutdown; -1: running */
     int status;                      /* exit status */
     bool shut_out;                   /* the door is gone, and so this tree ends in order */

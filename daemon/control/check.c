@@ -200,7 +200,7 @@ static void check_role(struct report *r, const struct config *c, const struct ta
 /* The parent of the roles: of the one that is never a service of its own. */
 static void check_supervisor(struct report *r, const struct config *c, const struct table *status)
 {
-    const char *audit = said(status, "audit", "pid");
+    const char *audit = said(status, "audit", "pid"), *keeper = said(status, "keeper", "pid");
     long n = audit != NULL ? strtol(audit, NULL, 10) : 0;
     pid_t pid = n > 0 && n <= MAX_PROCESS ? parent_of((pid_t)n) : 0;
     struct subject s = {.name = "supervisor",
@@ -208,6 +208,7 @@ static void check_supervisor(struct report *r, const struct config *c, const str
                         .config = c,
                         .pid = pid,
                         .supervisor = pid,
+                        .keeper = keeper != NULL ? (pid_t)strtol(keeper, NULL, 10) : 0,
                         .user_mode = r->user_mode,
                         .uid = r->owner};
     if (pid > 1)

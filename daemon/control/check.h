@@ -42,6 +42,7 @@ struct subject {
     const struct policy *row;
     const struct config *config;
     pid_t pid, supervisor;
+    pid_t keeper; /* of the supervisor's tree; 0: not known, or not asked */
     bool user_mode;
     uid_t uid;
     gid_t gid;

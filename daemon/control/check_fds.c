@@ -1,6 +1,7 @@
 /* Every open descriptor of a process has to be accounted for: by its kind where it is a channel, by
  * its protocol where it is a socket, by its file where it is one. */
 #include "daemon/control/check.h"
+#include "daemon/keeper/keeper.h"
 
 #include <dirent.h>
 #include <limits.h>
@@ -10,6 +11,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#define HOST   "host"
 #define ADVICE "restart the appliance; if it comes back, find out who opened it"
 
 struct descriptor {
@@ -88,6 +90,66 @@ static bool is_kept(const struct descriptor *d, const char *setting)
            (d->target[n] == '\0' || strcmp(d->target + n, " (deleted)") == 0);
 }
 
+/* The keeper's files that a restart would make anew, at their fixed numbers. */
+static const struct {
+    const char *name;
+    int number;
+} kept[] = {{"keeper.key", KEEPER_FD_KEY}, {"slots", KEEPER_FD_SLOTS}};
+
+/* The supervisor's descriptor of the same file; -1: it has none. */
+static long supervisors(const struct subject *s, const char *path)
+{
+    char dir[64], of[PATH_MAX];
+    long found = -1;
+    snprintf(dir, sizeof(dir), "/proc/%d/fd", (int)s->supervisor);
+    DIR *list = opendir(dir);
+    for (const struct dirent *e; list != NULL && found < 0 && (e = readdir(list)) != NULL;) {
+        snprintf(of, sizeof(of), "%s/%s", dir, e->d_name);
+        if (e->d_name[0] != '.' && same_file(of, path))
+            found = strtol(e->d_name, NULL, 10);
+    }
+    if (list != NULL)
+        closedir(list);
+    return found;
+}
+
+/* What the supervisor gave to the keeper and what lies below state are no longer the same: a
+ * restart would lose the file. The supervisor's word counts, a keeper may have been taken over. */
+static bool is_cut_off(struct report *r, const struct subject *s, const struct descriptor *d)
+{
+    for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++) {
+        char advice[2 * PATH_MAX];
+        long n = strcmp(s->name, "keeper") == 0 && d->number == kept[i].number
+                     ? supervisors(s, d->path)
+                     : -1;
+        if (n < 0)
+            continue;
+        snprintf(
+            advice, sizeof(advice),
+            "a restart now loses it: first install -m 600 /proc/%d/fd/%ld %s/%s%s, then restart "
+            "at once",
+            (int)s->supervisor, n, s->config->state, kept[i].name,
+            kept[i].number == KEEPER_FD_KEY ? ", or put it back from a backup" : "");
+        report_row(r, HOST, "files", advice,
+                   "%s/%s is not there, or not the one in use: that is %s", s->config->state,
+                   kept[i].name, d->target);
+        return true;
+    }
+    return false;
+}
+
+/* Of the supervisor; the finding is the keeper's. */
+static bool is_keepers(const struct subject *s, const struct descriptor *d)
+{
+    for (size_t i = 0; s->keeper > 0 && i < sizeof(kept) / sizeof(kept[0]); i++) {
+        char path[64];
+        snprintf(path, sizeof(path), "/proc/%d/fd/%d", (int)s->keeper, kept[i].number);
+        if (same_file(d->path, path))
+            return true;
+    }
+    return false;
+}
+
 static bool is_own_file(const struct subject *s, const struct descriptor *d)
 {
     char path[PATH_MAX];
@@ -128,7 +190,8 @@ static bool is_accounted(const struct subject *s, struct descriptor *d)
         snprintf(d->what, sizeof(d->what), "%s, not the supervisor's", d->target);
         return false;
     }
-    return begins(d->target, "socket:[") || is_channel(d->target) || is_own_file(s, d);
+    return begins(d->target, "socket:[") || is_channel(d->target) || is_own_file(s, d) ||
+           is_keepers(s, d);
 }
 
 void check_descriptors(struct report *r, const struct subject *s)
@@ -148,7 +211,7 @@ void check_descriptors(struct report *r, const struct subject *s)
             continue; /* "." and "..", or gone meanwhile */
         d.target[n] = '\0';
         d.number = strtol(entry->d_name, NULL, 10);
-        if (is_accounted(s, &d))
+        if (is_accounted(s, &d) || is_cut_off(r, s, &d))
             known++;
         else if (access(d.path, F_OK) == 0) /* not gone in between */
             report_row(r, s->name, "descriptors", ADVICE, "descriptor %ld is %s", d.number, d.what);

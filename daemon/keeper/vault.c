@@ -40,8 +40,9 @@ static enum sp_err load(struct vault *v, int key_fd, int slots_fd)
     v->locked = at;
     err = boxkey_load(key_fd, &v->locked->key);
     if (err != SP_OK) {
-        role_log("keeper.key: %s%s; put back a copy of it, or, if there is none, move it aside: "
-                 "secrets that clients are sending now are then refused and sent again",
+        role_log("keeper.key: %s%s; put back a copy of it, or, if there is none, move it aside "
+                 "and put an empty file there for a new key: clients then send nothing to "
+                 "recipients outside until their users have accepted it",
                  err == SP_ERR_FORMAT ? "is damaged" : "cannot be used: ",
                  err == SP_ERR_FORMAT ? "" : strerror(errno));
         return err;

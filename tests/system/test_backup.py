@@ -63,3 +63,25 @@ def test_what_was_deleted_is_not_in_it(fresh):
     data = (tree.dir / "copy" / "data" / "data.mdb").read_bytes()
     assert piece not in data and bytes.fromhex(doomed) not in data and bytes.fromhex(kept) in data
     assert json.loads(alice.run("list", "--json").stdout)
+
+
+def test_a_restore_where_nothing_was_before(fresh):
+    """A new machine has neither slots nor audit key; the keeper's key comes with the backup."""
+    tree = fresh().start()
+    alice = tree.user("alice")
+    tree.deliver(crlf("Subject: kept\n\nx\n"), [alice.address])
+    tree.ctl("backup", tree.dir / "copy")
+    tree.stop()
+    owners = {name: os.stat(tree.state / name) for name in ("data", "keeper.key")}
+    tree.state.rename(tree.dir / "lost")
+    tree.log.parent.rename(tree.dir / "lost-log")
+    shutil.copytree(tree.dir / "copy", tree.state)
+    for path, whose in ((tree.state, "keeper.key"), (tree.state / "data", "data"), (tree.state / "keeper.key", "keeper.key"),
+                        (tree.state / "data" / "data.mdb", "data")):
+        os.chown(path, owners[whose].st_uid, owners[whose].st_gid)
+    if tree.mode == "user":  # what the client knows the appliance by, there
+        for name in ("self-signed.pem", "self-signed.key"):
+            shutil.move(tree.dir / "lost" / name, tree.state / name)
+    tree.start()
+    assert "slots: is new beside an older database" in tree.said() and "keeper.key" not in tree.said()
+    assert b"Subject: kept" in alice.read(alice.newest()["id"])

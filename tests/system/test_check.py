@@ -243,6 +243,29 @@ def test_folders_on_the_way(broken):
     assert len(folders()) == 1
 
 
+def test_keys_that_lie_elsewhere_while_it_runs(broken):
+    """A restart would lose what the processes alone have; what the finding says brings it back."""
+    tree = broken(None)
+    before = (tree.state / "keeper.key").read_bytes()
+    quiet = {row["found"] for row in rows(tree)[0]}
+    (tree.state / "keeper.key").unlink()
+    os.rename(tree.state / "slots", tree.dir / "aside")
+    table, status = rows(tree)
+    said = {row["found"]: row["what to do"] for row in table if row["found"] not in quiet}
+    assert status == 1 and len(said) == 2, said
+    for found, advice in said.items():
+        assert "is not there, or not the one in use: that is" in found and "a restart now loses it" in advice, said
+        subprocess.run(advice.split("first ")[1].split(",")[0].split(), check=True)
+    assert (tree.state / "keeper.key").read_bytes() == before
+    assert (tree.state / "slots").read_bytes() == (tree.dir / "aside").read_bytes()
+    still = {row["found"] for row in rows(tree)[0]} - quiet  # a copy is not what is written to
+    assert len(still) == 2, still
+    assert tree.stop() == 0
+    tree.start()
+    assert {row["found"] for row in rows(tree)[0]} <= quiet
+    assert (tree.state / "keeper.key").read_bytes() == before
+
+
 def test_where_erased_keys_may_stay():
     tree = Tree("root", settings={"storage": {"slots": "accept-cow"}})
     try:

@@ -53,6 +53,38 @@ def test_a_damaged_file_is_never_replaced(fresh, name):
     tree.start()
 
 
+def test_a_missing_key_beside_a_database_is_not_made_anew(fresh):
+    tree = fresh().start()
+    assert tree.stop() == 0
+    path = tree.state / "keeper.key"
+    old = path.read_bytes()
+    path.unlink()
+    said = run_to_the_end(tree)
+    assert f"{path}: is not there, but the database is. Put it back from a backup" in said, said
+    assert not path.exists()
+    path.write_bytes(b"")  # the operator's word
+    if tree.mode == "user" and os.geteuid() == 0:
+        os.chown(path, tree.state.stat().st_uid, -1)
+    tree.start()
+    assert f"{path}: is empty, so a new key is made" in tree.said()
+    assert len(path.read_bytes()) == len(old) and path.read_bytes() != old
+    assert path.stat().st_mode & 0o777 == 0o600
+
+
+def test_missing_slots_beside_a_database_are_told(fresh):
+    tree = fresh().start()
+    assert "slots" not in tree.said()
+    assert not tree.events("start")[-1]["slots"].endswith(", a new file")
+    assert tree.stop() == 0
+    (tree.state / "slots").unlink()
+    tree.start()
+    assert f"{tree.state}/slots: is new beside an older database" in tree.said()
+    assert tree.events("start")[-1]["slots"].endswith(", a new file")
+    assert tree.stop() == 0
+    tree.start()
+    assert "slots" not in tree.said()
+
+
 @root_only
 def test_a_file_system_that_does_not_overwrite_in_place(fresh):
     tree = fresh()
