@@ -20,7 +20,8 @@ struct reader {
     FILE *in, *errors;
     int line;
     bool bad;
-    bool set[CONFIG_MAX_KEYS]; /* named in the file */
+    bool set[CONFIG_MAX_KEYS];                   /* named in the file */
+    int lines[CONFIG_MAX_KEYS][CONFIG_MAX_LIST]; /* of the values of lists */
 };
 
 static void *field(struct config *c, const struct key *k)
@@ -173,8 +174,9 @@ static int on_setting(void *arg, const char *section, const char *name, const ch
         wrong = "has no value";
     else if (k->type != LIST && r->set[k - config_keys])
         wrong = "is given twice";
-    else if ((wrong = check_form(k, value)) == NULL)
-        wrong = assign(r->config, k, value);
+    else if ((wrong = check_form(k, value)) == NULL &&
+             (wrong = assign(r->config, k, value)) == NULL && k->type == LIST)
+        r->lines[k - config_keys][((struct config_list *)field(r->config, k))->count - 1] = r->line;
     if (k != NULL)
         r->set[k - config_keys] = true;
     if (wrong != NULL) {
@@ -356,6 +358,7 @@ enum sp_err config_read(const char *path, bool user_mode, FILE *errors, struct c
     fclose(r.in);
     err = apply_presets(r.config, r.set);
     check_whole(&r, user_mode);
+    r.bad |= config_collisions(r.config, r.lines, path, errors) > 0;
     if (err == SP_OK && r.bad)
         err = SP_ERR_CONFIG;
     memcpy(r.config->named, r.set, sizeof(r.set));

@@ -22,4 +22,10 @@ struct key {
 extern const struct key config_keys[];
 extern const size_t config_key_count;
 
+/* config_listen.c: says which addresses cannot be listened on at once; how many. lines: of the
+ * values of each list in the file, 0 for those of a default. */
+size_t config_collisions(const struct config *config,
+                         const int lines[CONFIG_MAX_KEYS][CONFIG_MAX_LIST], const char *path,
+                         FILE *errors);
+
 #endif

@@ -3,6 +3,7 @@
  * a role's slice and comes back the same. */
 #include "daemon/config.c"
 #include "daemon/config_keys.c"
+#include "daemon/config_listen.c"
 #include "daemon/credential.c"
 #include "daemon/domain.c"
 

@@ -361,6 +361,37 @@ static void lists_end(void **state)
     assert_true(found(19, "is given too often"));
 }
 
+/* What bind(2) would refuse, at line 5 or later. */
+static void listeners_do_not_collide(void **state)
+{
+    static const struct {
+        const char *lines;
+        int line; /* of the finding; 0: there is none */
+        const char *words;
+    } cases[] = {
+        {"[smtp]\nlisten = 127.0.0.1:2525\n[metrics]\nlisten = 127.0.0.1:2525", 7,
+         "[metrics] listen: 127.0.0.1:2525 cannot be listened on beside [smtp] listen = 127."},
+        {"[smtp]\nlisten = 127.0.0.1:25\nlisten = 127.0.0.1:25", 6, "beside [smtp] listen"},
+        {"[web]\nlisten = 127.0.0.1:24\n[smtp]\nlisten_lmtp = 0.0.0.0:24", 7,
+         "[smtp] listen_lmtp: 0.0.0.0:24 cannot be listened on beside [web] listen = 127.0.0.1:24"},
+        {"[smtp]\nlisten_lmtp = 0.0.0.0:24\n[web]\nlisten = 127.0.0.1:24", 7, "[web] listen"},
+        {"[smtp]\nlisten = 127.0.0.1:24\nlisten_lmtp = 127.0.0.1:0024", 6, "[smtp] listen_lmtp"},
+        {"[smtp]\nlisten = [::1]:24\nlisten_lmtp = [0:0::1]:24", 6, "[smtp] listen_lmtp"},
+        {"[smtp]\nlisten = [::]:24\nlisten_lmtp = [::1]:24", 6, "[smtp] listen_lmtp"},
+        {"[metrics]\nlisten = 127.0.0.1:443", 5, "[web] listen = 0.0.0.0:443, its default"},
+        {"[smtp]\nlisten = [::]:24\nlisten = 0.0.0.0:24", 0, ""},
+        {"[smtp]\nlisten = 127.0.0.1:24\nlisten = 127.0.0.2:24\nlisten = 127.0.0.1:25", 0, ""},
+    };
+    char text[512];
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        snprintf(text, sizeof(text), "%s%s\n", least, cases[i].lines);
+        assert_int_equal(read_text(text, true), cases[i].line == 0 ? SP_OK : SP_ERR_CONFIG);
+        assert_int_equal(findings(), cases[i].line == 0 ? 0 : 1);
+        assert_true(cases[i].line == 0 || found(cases[i].line, cases[i].words));
+    }
+}
+
 static void names_are_checked(void **state)
 {
     (void)state;
@@ -581,6 +612,7 @@ int main(void)
         cmocka_unit_test(nothing_is_guessed),
         cmocka_unit_test(looks_like_text_files_do),
         cmocka_unit_test(lists_end),
+        cmocka_unit_test(listeners_do_not_collide),
         cmocka_unit_test(names_are_checked),
         cmocka_unit_test(no_file),
         cmocka_unit_test(slices_hold_no_more),
