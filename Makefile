@@ -44,7 +44,7 @@ CLIENT   := $(wildcard client/*.c)
 
 SEALPOSTD   := daemon/main.c $(DAEMON) $(SANDBOX) $(ENVELOPE)
 SEALPOSTCTL := $(CONTROL) daemon/inplace.c daemon/ipc.c daemon/config.c daemon/config_keys.c daemon/config_listen.c daemon/credential.c daemon/domain.c daemon/selfsigned.c daemon/audit/log.c \
-               daemon/keeper/dkimkey.c daemon/pem.c $(SANDBOX) $(ENVELOPE)
+               daemon/keeper/dkimkey.c daemon/pem.c daemon/aside.c daemon/certificate.c daemon/tlspair.c $(SANDBOX) $(ENVELOPE)
 SEALPOST    := $(CLIENT) $(ENVELOPE) sandbox/lockmem.c
 UNIT        := $(wildcard tests/unit/test_*.c)
 FUZZ        := $(wildcard fuzz/fuzz_*.c)

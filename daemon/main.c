@@ -136,6 +136,8 @@ static enum sp_err check_files(struct config *config)
         err = lockmem_init(lockmem_wanted(config), &s.lock_kind);
         if (err == SP_OK)
             err = resources_load_tls(&s);
+        if (err == SP_OK)
+            resources_judge_certificate(&s);
         resources_forget_key(&s);
         free(s.certificate);
     }

@@ -1,6 +1,7 @@
 /* Sockets, files, users: all that needs privilege, opened once before privilege is dropped. */
 #include "daemon/messages.h"
 #include "daemon/supervisor.h"
+#include "daemon/certificate.h"
 #include "daemon/credential.h"
 #include "daemon/inplace.h"
 #include "daemon/listen.h"
@@ -270,20 +271,29 @@ static enum sp_err open_control(struct supervisor *s)
     return ok ? SP_OK : fail(path);
 }
 
+static bool are_named(const struct config *c)
+{
+    return c->tls_certificate != NULL && c->tls_key != NULL;
+}
+
+static void name_tls_files(const struct config *c, char *cert, char *key, size_t cap)
+{
+    if (are_named(c)) {
+        snprintf(cert, cap, "%s", c->tls_certificate);
+        snprintf(key, cap, "%s", c->tls_key);
+    } else {
+        snprintf(cert, cap, "%s/self-signed.pem", c->state);
+        snprintf(key, cap, "%s/self-signed.key", c->state);
+    }
+}
+
 /* User mode may make its own certificate, once. */
 static enum sp_err find_tls_files(struct supervisor *s, char *cert, char *key, size_t cap)
 {
-    const struct config *c = s->config;
-    if (c->tls_certificate != NULL && c->tls_key != NULL) {
-        snprintf(cert, cap, "%s", c->tls_certificate);
-        snprintf(key, cap, "%s", c->tls_key);
+    name_tls_files(s->config, cert, key, cap);
+    if (are_named(s->config) || (access(cert, R_OK) == 0 && access(key, R_OK) == 0))
         return SP_OK;
-    }
-    snprintf(cert, cap, "%s/self-signed.pem", c->state);
-    snprintf(key, cap, "%s/self-signed.key", c->state);
-    if (access(cert, R_OK) == 0 && access(key, R_OK) == 0)
-        return SP_OK;
-    return selfsigned_make(c->hostname, cert, key);
+    return selfsigned_make(s->config->hostname, cert, key);
 }
 
 static enum sp_err read_pem(const char *path, char *buf, size_t *len)
@@ -334,6 +344,13 @@ enum sp_err resources_load_tls(struct supervisor *s)
     if (err == SP_OK)
         err = read_pem(key, s->key, &s->key_len);
     return err == SP_OK ? check_pair(s, cert, key) : err;
+}
+
+void resources_judge_certificate(const struct supervisor *s)
+{
+    char cert[PATH_MAX], key[PATH_MAX];
+    name_tls_files(s->config, cert, key, sizeof(cert));
+    certificate_warn(cert, s->certificate, s->certificate_len, s->config->hostname);
 }
 
 void resources_forget_key(struct supervisor *s)

@@ -227,6 +227,8 @@ static enum sp_err start_tree(struct supervisor *s)
     s->restart = s->announced = false;
     enum sp_err err = resources_load_tls(s);
     if (err == SP_OK)
+        resources_judge_certificate(s);
+    if (err == SP_OK)
         err = relayfiles_open(s);
     if (err == SP_OK && s->doorway.path != NULL)
         err = doorway_open(s, on_door_gone);
@@ -361,7 +363,10 @@ static void on_reload(evutil_socket_t sig, short what, void *arg)
     (void)what;
     if (s->stage >= 0 || !s->announced)
         return;
-    if (resources_load_tls(s) == SP_OK && give_tls(s) == SP_OK)
+    bool usable = resources_load_tls(s) == SP_OK;
+    if (usable)
+        resources_judge_certificate(s);
+    if (usable && give_tls(s) == SP_OK)
         say("certificates reloaded");
     else
         say("certificates not reloaded; the old ones stay in use");

@@ -84,6 +84,8 @@ struct supervisor {
 enum sp_err resources_config_digest(struct supervisor *s);
 enum sp_err resources_open(struct supervisor *s);
 enum sp_err resources_load_tls(struct supervisor *s);
+/* Says on stderr what is wrong with the dates and names of the certificate that was loaded. */
+void resources_judge_certificate(const struct supervisor *s);
 void resources_forget_key(struct supervisor *s);
 /* [relay] link_template: read, and found to be one. */
 enum sp_err resources_load_template(struct supervisor *s);

@@ -1,6 +1,7 @@
 /* The TLS server side of smtp sessions and web. The certificate comes from the supervisor, each
  * signature from the keeper; the network's side is hostile. */
 #include "daemon/tls.h"
+#include "daemon/certificate.h"
 #include "daemon/ipc.h"
 #include "daemon/messages.h"
 #include "daemon/tls_provider.h"
@@ -258,4 +259,12 @@ enum sp_err tls_server_new(const char *pem, size_t len, SSL_CTX **out)
     else
         SSL_CTX_free(ctx);
     return err;
+}
+
+void tls_status(const SSL_CTX *ctx, struct wire_out *pairs)
+{
+    char hex[CERTIFICATE_DIGEST];
+    certificate_digest(ctx != NULL ? SSL_CTX_get0_certificate(ctx) : NULL, hex);
+    wire_put_str(pairs, "tls_certificate");
+    wire_put_str(pairs, hex[0] != '\0' ? hex : "none");
 }

@@ -11,6 +11,8 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+struct wire_out;
+
 /* Makes OpenSSL's heap the locked, wiping one of sandbox/lockmem.h. After lockheap_init() and
  * before anything else of OpenSSL is called: SP_ERR_STATE if it is too late. */
 enum sp_err tls_use_lockheap(void);
@@ -35,6 +37,10 @@ enum sp_err tls_init(void);
  * (RSA 2048 to 4096, P-256, P-384, Ed25519 are); SP_ERR_CRYPTO. At the end of a handshake a
  * connection's process sets TCP_QUICKACK, which its filter has to allow. */
 enum sp_err tls_server_new(const char *pem, size_t len, SSL_CTX **out);
+
+/* For a role's status: which certificate it serves ("none" with ctx NULL). Not a number, so that it
+ * is no metric. */
+void tls_status(const SSL_CTX *ctx, struct wire_out *pairs);
 
 /* The channel that this process asks for signatures: a session's own after the fork, or the web
  * role's edge to the keeper. Stays the caller's. -1: none, every handshake fails. */

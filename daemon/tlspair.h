@@ -10,4 +10,7 @@
  * together; SP_ERR_SYSTEM: no process could be had. */
 enum sp_err tlspair_check(const char *cert, size_t cert_len, const char *key, size_t key_len);
 
+/* The same for two files, which that process reads. SP_ERR_SYSTEM: or one of them cannot be. */
+enum sp_err tlspair_check_files(const char *cert, const char *key);
+
 #endif

@@ -105,8 +105,7 @@ void proc_field(const char *text, const char *key, char *out, size_t cap)
     }
 }
 
-/* The value that a role gave under this name; NULL: none. */
-static const char *said(const struct table *status, const char *role, const char *name)
+const char *check_said(const struct table *status, const char *role, const char *name)
 {
     for (size_t row = 1; row < status->rows; row++) {
         char **cell = &status->cell[row * status->columns];
@@ -171,9 +170,9 @@ static void check_forked(struct report *r, const struct subject *parent, const c
 static void check_role(struct report *r, const struct config *c, const struct table *status,
                        int role)
 {
-    const char *name = ctl_role_names[role], *pid = said(status, name, "pid");
-    const char *audit = said(status, "audit", "pid");
-    bool alone = said(status, name, "service") != NULL;
+    const char *name = ctl_role_names[role], *pid = check_said(status, name, "pid");
+    const char *audit = check_said(status, "audit", "pid");
+    bool alone = check_said(status, name, "service") != NULL;
     long n = pid != NULL ? strtol(pid, NULL, 10) : 0;
     if (n <= 0 || n > MAX_PROCESS || parent_of((pid_t)n) == 0) {
         report_row(r, name, "process", "see `sealpostctl status` and the service's log",
@@ -187,8 +186,8 @@ static void check_role(struct report *r, const struct config *c, const struct ta
                         .pid = (pid_t)n,
                         .supervisor = parent_of(of_tree),
                         .user_mode = r->user_mode,
-                        .landlock = said(status, name, "landlock_abi"),
-                        .mdwe = said(status, name, "mdwe")};
+                        .landlock = check_said(status, name, "landlock_abi"),
+                        .mdwe = check_said(status, name, "mdwe")};
     set_ids(r, &s, role);
     check_process(r, &s);
     if (role == ROLE_SMTP)
@@ -200,7 +199,8 @@ static void check_role(struct report *r, const struct config *c, const struct ta
 /* The parent of the roles: of the one that is never a service of its own. */
 static void check_supervisor(struct report *r, const struct config *c, const struct table *status)
 {
-    const char *audit = said(status, "audit", "pid"), *keeper = said(status, "keeper", "pid");
+    const char *audit = check_said(status, "audit", "pid"),
+               *keeper = check_said(status, "keeper", "pid");
     long n = audit != NULL ? strtol(audit, NULL, 10) : 0;
     pid_t pid = n > 0 && n <= MAX_PROCESS ? parent_of((pid_t)n) : 0;
     struct subject s = {.name = "supervisor",
@@ -222,7 +222,7 @@ static void check_supervisor(struct report *r, const struct config *c, const str
 static bool in_user_mode(const struct table *status)
 {
     char map[4096];
-    const char *pid = said(status, "audit", "pid");
+    const char *pid = check_said(status, "audit", "pid");
     if (geteuid() != 0)
         return true;
     return pid != NULL && proc_read((pid_t)strtol(pid, NULL, 10), "uid_map", map, sizeof(map)) &&
@@ -271,6 +271,7 @@ int check_run(const struct config *config, const char *path, bool all, bool json
     for (int role = 0; role < ROLE_COUNT; role++)
         check_role(&r, config, &status.table, role);
     check_host(&r, config);
+    check_certificate(&r, config, &status.table);
     check_files(&r, config, path);
     print_report(&r, json);
     struct answer shown = {.table = r.table};

@@ -8,8 +8,8 @@
  *   check.c       the verb, the report          check_process.c  one process of the tree
  *   check_fds.c   its open descriptors          check_filter.c   its system call filters
  *   check_memory.c   what it has mapped, and locked
- *   check_host.c  kernel, memory, certificate,   check_files.c    files and their owners
- *                 clock
+ *   check_host.c  kernel, memory, clock          check_files.c    files and their owners
+ *   check_certificate.c  the one on disk, and the one that is served
  */
 #include "daemon/config.h"
 #include "daemon/control/ctl.h"
@@ -59,6 +59,10 @@ void check_descriptors(struct report *r, const struct subject *s);
 void check_memory(struct report *r, const struct subject *s);
 void check_filters(struct report *r, const struct subject *s);
 void check_host(struct report *r, const struct config *config);
+/* status: of the roles. */
+void check_certificate(struct report *r, const struct config *config, const struct table *status);
+/* The value that a role gave under this name; NULL: none. */
+const char *check_said(const struct table *status, const char *role, const char *name);
 void check_files(struct report *r, const struct config *config, const char *path);
 
 /* Reads a file of /proc/PID (or a path, pid 0) as text; false: it cannot be read. */

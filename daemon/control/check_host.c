@@ -1,11 +1,9 @@
-/* What the tree stands on: the kernel's settings, swap, the certificate, the clock. */
+/* What the tree stands on: the kernel's settings, swap, the clock. */
 #include "daemon/control/check.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <openssl/pem.h>
-#include <openssl/x509v3.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -14,9 +12,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#define HOST      "host"
-#define SOON_DAYS 14
-#define DAY       86400
+#define HOST "host"
 
 static const struct {
     const char *path;
@@ -71,41 +67,6 @@ static void check_swap(struct report *r, const struct config *c)
         close((int)fd);
 }
 
-static void check_dates(struct report *r, X509 *cert, const struct config *c)
-{
-    int days = 0, seconds = 0;
-    if (ASN1_TIME_diff(&days, &seconds, NULL, X509_get0_notAfter(cert)) != 1)
-        return;
-    bool over = days < 0 || seconds < 0, soon = days < SOON_DAYS;
-    report_row(r, HOST, "certificate",
-               over || soon ? "renew it, then SIGHUP (systemctl reload sealpost)" : NULL,
-               over ? "expired %d days ago" : "good for %d days", over ? -days : days);
-    if (ASN1_TIME_diff(&days, &seconds, X509_get0_notBefore(cert), NULL) == 1 &&
-        (days < 0 || seconds < 0))
-        report_row(r, HOST, "certificate", "is the clock right?", "not good yet");
-    bool names = X509_check_host(cert, c->hostname, 0, 0, NULL) == 1;
-    report_row(r, HOST, "certificate", names ? NULL : "get one for the host name: clients check it",
-               names ? "is for %s" : "is not for %s", c->hostname);
-}
-
-static void check_certificate(struct report *r, const struct config *c)
-{
-    char path[PATH_MAX];
-    if (c->tls_certificate != NULL)
-        snprintf(path, sizeof(path), "%s", c->tls_certificate);
-    else
-        snprintf(path, sizeof(path), "%s/self-signed.pem", c->state);
-    FILE *file = fopen(path, "re");
-    X509 *cert = file != NULL ? PEM_read_X509(file, NULL, NULL, NULL) : NULL;
-    if (file != NULL)
-        fclose(file);
-    if (cert == NULL)
-        report_row(r, HOST, "certificate", "put it there, in PEM form", "%s cannot be read", path);
-    else
-        check_dates(r, cert, c);
-    X509_free(cert);
-}
-
 static void check_clock(struct report *r)
 {
     struct timex t = {0};
@@ -120,6 +81,5 @@ void check_host(struct report *r, const struct config *config)
 {
     check_settings(r);
     check_swap(r, config);
-    check_certificate(r, config);
     check_clock(r);
 }

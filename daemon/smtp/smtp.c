@@ -425,6 +425,7 @@ static void status(struct role *role, struct wire_out *pairs)
     role_status_number(pairs, "sessions_crashed", s->crashed);
     role_status_count(pairs, "violations", "session", s->violations);
     refusals_status(&s->refusals, pairs);
+    tls_status(s->tls, pairs);
 }
 
 const struct role_ops smtp_role = {.id = ROLE_SMTP,

@@ -212,6 +212,7 @@ static void status(struct role *role, struct wire_out *pairs)
     role_status_number(pairs, "connections_max", web->max_conns);
     role_status_number(pairs, "requests", web->n_requests);
     role_status_number(pairs, "requests_busy", web->n_busy);
+    tls_status(web->tls, pairs);
     wire_put_str(pairs, "page_sha256");
     wire_put_str(pairs, page_sha256);
     wire_put_str(pairs, "page_files_sha256");

@@ -300,6 +300,31 @@ def test_an_expired_certificate(broken):
     assert status == 1 and [row["found"] for row in said][0] == "expired 3 days ago", said
 
 
+def certificates(tree, *options):
+    return {(row["where"], row["found"]): row for row in rows(tree, *options)[0] if row["layer"] == "certificate"}
+
+
+def test_the_certificate_that_is_served(broken):
+    """On disk is a new pair, then half of another; what is served is still the first."""
+    tree = broken(None)
+    served = {(role, f"serves {tree.dir}/cert.pem, it says") for role in ("smtp", "web")}
+    assert served | {("host", "fits its key")} <= set(certificates(tree, "--all"))
+    assert not certificates(tree)
+    tree.make_certificate()
+    found = certificates(tree)
+    assert set(found) == {(role, f"serves another than {tree.dir}/cert.pem, it says") for role in ("smtp", "web")}
+    assert all(row["what to do"].startswith("systemctl reload sealpost") for row in found.values())
+    os.kill(tree.process.pid, signal.SIGHUP)
+    wait_for(lambda: "certificates reloaded" in tree.said())
+    assert not certificates(tree)
+    certificate = (tree.dir / "cert.pem").read_bytes()
+    tree.make_certificate()
+    (tree.dir / "cert.pem").write_bytes(certificate)
+    assert set(certificates(tree)) == {("host", f"{tree.dir}/key.pem is not the key of {tree.dir}/cert.pem")}
+    (tree.dir / "key.pem").write_text("nothing\n")
+    assert set(certificates(tree)) == {("host", f"{tree.dir}/key.pem cannot be read")}
+
+
 def test_a_dead_role_is_a_finding(broken):
     tree = broken(None)
     os.kill(tree.pids()["web"], signal.SIGSTOP)  # it answers nothing any more
