@@ -106,7 +106,7 @@ ExecStart=sh /root/package_boot.sh
 [Install]
 WantedBy=multi-user.target
 UNIT
-within "$work/boot" sh -ec 'apt-get install -y -qq --no-install-recommends /root/sealpost.deb; sealpostctl setup || :
+within "$work/boot" sh -ec 'apt-get install -y -qq --no-install-recommends /root/sealpost.deb; sealpostctl setup
     systemctl enable sealpost try' >"$C/$suite-boot.log" 2>&1 || { tail -20 "$C/$suite-boot.log"; exit 1; }
 case $(stat -f -c %T "$work") in
 ext2/ext3 | xfs | tmpfs) ;;

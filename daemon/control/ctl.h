@@ -33,7 +33,7 @@ enum sp_err ctl_ask(const char *socket_path, uint16_t service, char **args, size
 extern const char *const ctl_role_names[];
 
 /* setup.c: makes keys that are missing, prints DNS records, says what is left to do on stderr; the
- * exit status (1: something is). */
+ * exit status (1: it could not make something). */
 int setup_run(const struct config *config);
 
 /* verify.c: `audit verify`; the exit status. No files: the appliance's own log, all its files, and

@@ -2,6 +2,7 @@
  * Whoever runs it may read those files anyway. */
 #include "daemon/control/ctl.h"
 #include "daemon/config.h"
+#include "daemon/credential.h"
 #include "daemon/keeper/dkimkey.h"
 #include "sandbox/lockmem.h"
 
@@ -18,6 +19,13 @@
 static int fail(const char *path, const char *why)
 {
     fprintf(stderr, "sealpostctl: %s: %s\n", path, why);
+    return 1;
+}
+
+/* errno says why. */
+static int fail_open(const char *path)
+{
+    fprintf(stderr, "sealpostctl: %s: %s%s\n", path, strerror(errno), credential_advice(path));
     return 1;
 }
 
@@ -72,16 +80,18 @@ static int add_selector(const struct config *c, size_t i, bool json, struct tabl
     if (err == SP_OK)
         err = dkimkey_record(key, record);
     dkimkey_free(key);
+    if (err == SP_ERR_SYSTEM)
+        return fail_open(path);
     if (err != SP_OK)
-        return fail(path, err == SP_ERR_SYSTEM ? strerror(errno)
-                                               : "is not a private key that DKIM takes (PEM, "
-                                                 "RSA of 2048 to 4096 bits or Ed25519)");
+        return fail(path, "is not a private key that DKIM takes (PEM, RSA of 2048 to 4096 bits or "
+                          "Ed25519)");
     put_value(record, json, value);
     for (size_t d = 0; d < c->domain.count; d++) {
         snprintf(name, sizeof(name), "%s._domainkey.%s%s", c->dkim_selector.item[i],
                  c->domain.item[d], json ? "" : ".");
-        if (!put_row(t->cell + t->rows++ * t->columns, name, "TXT", value))
+        if (!put_row(t->cell + t->rows * t->columns, name, "TXT", value))
             return fail(path, "out of memory");
+        t->rows++;
     }
     return 0;
 }
@@ -97,12 +107,13 @@ int dkim_show(const struct config *c, bool json)
     t.cell = calloc((1 + c->dkim_selector.count * c->domain.count) * t.columns, sizeof(*t.cell));
     if (t.cell == NULL || !put_row(t.cell, json ? "name" : "; name", "type", "value"))
         status = fail("dkim", "out of memory");
+    bool usable = status == 0;
     t.rows = 1;
-    for (size_t i = 0; status == 0 && i < c->dkim_selector.count; i++)
-        status = add_selector(c, i, json, &t);
-    if (status == 0 && json)
+    for (size_t i = 0; usable && i < c->dkim_selector.count; i++)
+        status |= add_selector(c, i, json, &t); /* those of the others are shown all the same */
+    if (usable && json)
         table_print_json(&t, stdout);
-    else if (status == 0)
+    else if (usable && t.rows > 1)
         table_print(&t, stdout);
     for (size_t i = 0; t.cell != NULL && i < t.rows * t.columns; i++)
         free(t.cell[i]);

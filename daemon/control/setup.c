@@ -1,6 +1,8 @@
 /* `sealpostctl setup`: makes the keys that are missing, prints what belongs into DNS, and says what
  * is left to do. It overwrites nothing. */
+#include "daemon/certificate.h"
 #include "daemon/control/ctl.h"
+#include "daemon/credential.h"
 #include "daemon/role.h"
 #include "daemon/supervisor.h"
 
@@ -21,7 +23,8 @@
 
 struct setup {
     const struct config *config;
-    unsigned left; /* things to do */
+    unsigned left;   /* things to do */
+    unsigned failed; /* that it should have done */
 };
 
 static bool exists(const char *path)
@@ -40,6 +43,24 @@ static void to_do(struct setup *s, const char *what, const char *detail)
     s->left++;
 }
 
+static void failed(struct setup *s, const char *what, const char *detail)
+{
+    fprintf(stderr, "failed   %s%s\n", what, detail);
+    s->failed++;
+}
+
+/* A credential is in no file of this process's: nothing can be said of it, nor made in its place.
+ */
+static bool is_unseen(const char *path)
+{
+    return path != NULL && !exists(path) && credential_advice(path)[0] != '\0';
+}
+
+static void unseen(const char *what, const char *path)
+{
+    fprintf(stderr, "unseen   %s: %s%s\n", what, path, credential_advice(path));
+}
+
 /* Self-signed where there is none at all: other mail servers take it, clients and browsers do not.
  */
 static void make_certificate(struct setup *s)
@@ -49,30 +70,60 @@ static void make_certificate(struct setup *s)
         to_do(s, "[tls] certificate and key: name the files, in the configuration", "");
         return;
     }
-    if (exists(c->tls_certificate) && exists(c->tls_key))
+    if (is_unseen(c->tls_certificate))
+        unseen("the certificate", c->tls_certificate);
+    if (is_unseen(c->tls_key))
+        unseen("the certificate's key", c->tls_key);
+    bool certificate = exists(c->tls_certificate) || is_unseen(c->tls_certificate);
+    bool key = exists(c->tls_key) || is_unseen(c->tls_key);
+    if (certificate && key)
         return;
-    if (exists(c->tls_certificate) || exists(c->tls_key)) {
-        to_do(s, "one of certificate and key is missing: ",
-              exists(c->tls_key) ? c->tls_certificate : c->tls_key);
+    if (certificate || key) {
+        to_do(s, "one of certificate and key is missing: ", key ? c->tls_certificate : c->tls_key);
         return;
     }
     if (selfsigned_make(c->hostname, c->tls_certificate, c->tls_key) != SP_OK)
-        to_do(s, "a certificate cannot be made: ", c->tls_certificate);
+        failed(s, "a certificate cannot be made: ", c->tls_certificate);
     else
         made("a self-signed certificate", c->tls_certificate);
 }
 
-/* Or none at all: nobody but a user who was told can verify it. */
-static bool self_signed(const struct config *c)
+/* The caller frees (X509_free). NULL: there is none that can be read. */
+static X509 *read_certificate(const struct config *c)
 {
     FILE *file = c->tls_certificate != NULL ? fopen(c->tls_certificate, "re") : NULL;
     X509 *cert = file != NULL ? PEM_read_X509(file, NULL, NULL, NULL) : NULL;
     if (file != NULL)
         fclose(file);
+    return cert;
+}
+
+/* Or none at all: nobody but a user who was told can verify it. */
+static bool self_signed(const struct config *c)
+{
+    X509 *cert = read_certificate(c);
     bool self =
         cert == NULL || X509_NAME_cmp(X509_get_subject_name(cert), X509_get_issuer_name(cert)) == 0;
     X509_free(cert);
     return self;
+}
+
+static void judge_certificate(struct setup *s)
+{
+    const struct config *c = s->config;
+    char faults[CERTIFICATE_FAULTS][CERTIFICATE_FAULT];
+    X509 *cert = read_certificate(c);
+    size_t n = cert != NULL ? certificate_faults(cert, c->hostname, faults) : 0;
+    if (cert == NULL && exists(c->tls_certificate))
+        to_do(s, "the certificate cannot be read; put one there in PEM form: ", c->tls_certificate);
+    for (size_t i = 0; i < n; i++)
+        to_do(s, "the certificate ", faults[i]);
+    if (cert != NULL && self_signed(c))
+        to_do(s,
+              "the certificate is self-signed: get one from a certification authority (ACME), "
+              "then systemctl reload sealpost",
+              "");
+    X509_free(cert);
 }
 
 /* RFC 2606 section 3: the names of the configuration as it comes. */
@@ -103,17 +154,22 @@ static void make_dkim_keys(struct setup *s)
     if (c->relay_mode == RELAY_OFF)
         return;
     for (size_t i = 0; i < c->dkim_key.count; i++) {
-        if (exists(c->dkim_key.item[i]))
+        const char *path = c->dkim_key.item[i];
+        if (exists(path) || is_unseen(path)) /* dkim_show() names the latter */
             continue;
-        if (dkim_new("rsa", c->dkim_key.item[i]) == 0)
-            made("a DKIM key", c->dkim_key.item[i]);
+        if (dkim_new("rsa", path) == 0)
+            made("a DKIM key", path);
         else
-            s->left++;
+            failed(s, "a DKIM key cannot be made: ", path);
     }
     if (c->dkim_key.count > 0)
         return;
     if (!exists(DKIM_PATH) && dkim_new("rsa", DKIM_PATH) == 0)
         made("a DKIM key", DKIM_PATH);
+    if (!exists(DKIM_PATH)) {
+        failed(s, "a DKIM key cannot be made: ", DKIM_PATH);
+        return;
+    }
     to_do(s, "mail is not signed yet: set [relay] dkim_selector = sp1 and dkim_key = " DKIM_PATH,
           "");
 }
@@ -135,19 +191,16 @@ static void check_users(struct setup *s)
 /* --- DNS --- */
 
 /* RFC 6698: usage 3 (this very key), selector 1 (the public key), matching 1 (SHA-256). */
-static bool tlsa_value(const char *path, char out[80])
+static bool tlsa_value(const struct config *c, char out[80])
 {
     unsigned char digest[EVP_MAX_MD_SIZE], *der = NULL;
     unsigned len = 0;
-    FILE *file = path != NULL ? fopen(path, "re") : NULL;
-    X509 *cert = file != NULL ? PEM_read_X509(file, NULL, NULL, NULL) : NULL;
+    X509 *cert = read_certificate(c);
     int n = cert != NULL ? i2d_X509_PUBKEY(X509_get_X509_PUBKEY(cert), &der) : -1;
     bool ok = n > 0 && EVP_Digest(der, (size_t)n, digest, &len, EVP_sha256(), NULL) == 1;
     int at = snprintf(out, 80, "3 1 1 ");
     for (unsigned i = 0; ok && i < len; i++)
         at += snprintf(out + at, 80 - (size_t)at, "%02x", digest[i]);
-    if (file != NULL)
-        fclose(file);
     OPENSSL_free(der);
     X509_free(cert);
     return ok;
@@ -184,7 +237,7 @@ static void print_records(const struct config *c)
     char tlsa[80];
     printf("; the host\n%s.  A  <this machine's address; its reverse name must be %s>\n",
            c->hostname, c->hostname);
-    if (tlsa_value(c->tls_certificate, tlsa))
+    if (tlsa_value(c, tlsa))
         printf("_25._tcp.%s.  TLSA  %s    ; if the zone is signed; publish anew before the key "
                "changes\n",
                c->hostname, tlsa);
@@ -199,31 +252,41 @@ static void print_records(const struct config *c)
     print_policy(c);
 }
 
+/* Of the keys that can be read. */
+static void print_dkim(struct setup *s)
+{
+    const struct config *c = s->config;
+    if (c->relay_mode == RELAY_OFF || c->dkim_selector.count == 0)
+        return;
+    bool hidden = false;
+    for (size_t i = 0; i < c->dkim_key.count; i++)
+        hidden |= is_unseen(c->dkim_key.item[i]);
+    printf("\n; DKIM\n");
+    fflush(stdout);
+    if (dkim_show(c, false) == 0)
+        return;
+    if (hidden)
+        to_do(s, "run this again while the service runs: a DKIM key is a credential", "");
+    else
+        failed(s, "the DKIM records cannot be made", "");
+}
+
 int setup_run(const struct config *config)
 {
     struct setup s = {.config = config};
     make_certificate(&s);
     make_dkim_keys(&s);
     print_records(config);
-    if (config->relay_mode != RELAY_OFF && config->dkim_selector.count > 0) {
-        printf("\n; DKIM\n");
-        fflush(stdout);
-        if (dkim_show(config, false) != 0)
-            s.left++;
-    }
+    print_dkim(&s);
     judge_names(&s);
-    if (config->tls_certificate != NULL && exists(config->tls_certificate) && self_signed(config))
-        to_do(&s,
-              "the certificate is self-signed: get one from a certification authority (ACME), "
-              "then systemctl reload sealpost",
-              "");
+    judge_certificate(&s);
     check_users(&s);
     if (access(config->control, F_OK) != 0)
         to_do(&s,
               "start it: systemctl enable --now sealpost; then sealpostctl user add ADDRESS, "
               "sealpostctl check",
               "");
-    if (s.left == 0)
+    if (s.left == 0 && s.failed == 0)
         fprintf(stderr, "nothing is left to do\n");
-    return s.left == 0 ? 0 : 1;
+    return s.failed == 0 ? 0 : 1;
 }

@@ -1,5 +1,6 @@
 """TLS as a scanner sees it (testssl.sh), and certificates that change while sessions last."""
 import contextlib
+import datetime
 import json
 import os
 import signal
@@ -8,8 +9,10 @@ import ssl
 import subprocess
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
 
-from sealpost import crlf
+from sealpost import BUILD, crlf
 from test_attack import served_certificate, wait_for
 from test_promises import root_only
 
@@ -73,3 +76,39 @@ def test_a_new_certificate_ends_no_session(fresh):
     assert t.deliver(ORDINARY, [alice.address], tls=True) == {}
     assert len(alice.list()) == 4
     assert t.events("session.crashed") == []
+
+
+def make_bad_certificate(tree, days, name):
+    """For the key that is there, beginning and ending so many days from now."""
+    key = serialization.load_pem_private_key((tree.dir / "key.pem").read_bytes(), None)
+    who = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    first, last = [datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(days=d, hours=1) for d in days]
+    cert = x509.CertificateBuilder(who, who, key.public_key(), x509.random_serial_number(), first, last)
+    (tree.dir / "cert.pem").write_bytes(cert.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+
+
+@root_only
+@pytest.mark.parametrize("mode", ["root"])  # user mode makes its own certificate
+@pytest.mark.parametrize("days, name, words", [
+    ((-30, -4), "mail.example.test", ["expired 3 days ago"]),
+    ((3, 30), "mail.example.test", ["is not good yet, for another 3 days"]),
+    ((-30, 30), "other.test", ["is not for mail.example.test"]),
+    ((-30, -4), "other.test", ["expired 3 days ago", "is not for mail.example.test"]),
+    ((-30, 30), "mail.example.test", [])])
+def test_a_certificate_that_others_refuse_is_used_with_a_warning(fresh, days, name, words):
+    t = fresh().start()
+    assert "warning" not in t.said()
+    old = served_certificate(t)
+    make_bad_certificate(t, days, name)
+    checked = subprocess.run([BUILD / "sealpostd", "--config", t.config, "--check-config"], capture_output=True, text=True)
+    os.kill(t.process.pid, signal.SIGHUP)
+    wait_for(lambda: renewed(t, old))
+    setup = t.ctl("setup", check=False).stderr.decode()
+    assert checked.returncode == 0 and "no errors" in checked.stdout
+    for said in (checked.stderr, t.said()):
+        assert said.count(f"sealpostd: warning: {t.dir}/cert.pem: ") == len(words), said
+        assert all(f"sealpostd: warning: {t.dir}/cert.pem: {w}" in said for w in words), said
+    assert all(f"to do    the certificate {w}" in setup for w in words), setup
+    assert t.stop() == 0
+    t.start()
+    assert t.said().count("sealpostd: warning: ") == len(words)
