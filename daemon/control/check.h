@@ -8,7 +8,7 @@
  *   check.c       the verb, the report          check_process.c  one process of the tree
  *   check_fds.c   its open descriptors          check_filter.c   its system call filters
  *   check_memory.c   what it has mapped, and locked
- *   check_host.c  kernel, memory, clock          check_files.c    files and their owners
+ *   check_host.c  kernel, swap, clock            check_files.c    files and their owners
  *   check_certificate.c  the one on disk, and the one that is served
  */
 #include "daemon/config.h"

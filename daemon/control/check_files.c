@@ -4,6 +4,7 @@
 #include "daemon/inplace.h"
 #include "daemon/role.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -27,6 +28,8 @@ static const struct {
 } state_files[] = {
     {"data", 027, true, STORES},
     {"data/data.mdb", SECRET, true, STORES},
+    {"data/lock.mdb", SECRET, true, STORES},
+    {"data/owner.lock", SECRET, true, STORES},
     {"empty", 0222, true, OPERATORS},
     {"audit.key", SECRET, true, OPERATORS},
     {"keeper.key", SECRET, false, OPERATORS},
@@ -132,6 +135,27 @@ static void check_path(struct report *r, const char *path, const struct expected
         check_ways(r, path);
 }
 
+/* What the log was before it was rotated, beside it under longer names. */
+static void check_rotated(struct report *r, const char *log)
+{
+    static const struct expected secret = {SECRET, false, OPERATORS, 0};
+    char folder[PATH_MAX], path[PATH_MAX];
+    snprintf(folder, sizeof(folder), "%s", log);
+    char *slash = strrchr(folder, '/');
+    size_t len = strlen(slash + 1);
+    *slash = '\0';
+    DIR *list = opendir(slash > folder ? folder : "/");
+    const struct dirent *entry;
+    while (list != NULL && (entry = readdir(list)) != NULL) {
+        const char *name = entry->d_name;
+        if (strncmp(name, log + (slash - folder) + 1, len) == 0 && name[len] == '.' &&
+            snprintf(path, sizeof(path), "%s/%s", folder, name) < (int)sizeof(path))
+            check_path(r, path, &secret);
+    }
+    if (list != NULL)
+        closedir(list);
+}
+
 static void check_configured(struct report *r, const struct config *c, const char *path)
 {
     static const struct expected plain = {WRITABLE, true, OPERATORS, 0},
@@ -139,6 +163,7 @@ static void check_configured(struct report *r, const struct config *c, const cha
                                  optional = {WRITABLE, false, OPERATORS, 0};
     check_path(r, path, &plain);
     check_path(r, c->audit_log, &secret);
+    check_rotated(r, c->audit_log);
     check_path(r, c->control, &secret);
     check_path(r, c->tls_certificate, &plain);
     check_path(r, c->tls_key, &secret);

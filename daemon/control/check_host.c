@@ -1,5 +1,6 @@
 /* What the tree stands on: the kernel's settings, swap, the clock. */
 #include "daemon/control/check.h"
+#include "daemon/control/swap.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -43,16 +44,37 @@ static void check_settings(struct report *r)
     }
 }
 
-static void check_swap(struct report *r, const struct config *c)
+/* Locked pages are never swapped; the rest of the tree may be, where no control group forbids it.
+ * Gone it is then only for whoever finds the disk and cannot read it. */
+static void check_swap(struct report *r)
 {
-    char text[4096], pattern[256];
-    proc_read(0, "/proc/swaps", text, sizeof(text));
-    const char *second = strchr(text, '\n');
-    bool swap = second != NULL && second[1] != '\0';
-    report_row(r, HOST, "swap",
-               swap ? "turn it off (swapoff -a), or encrypt it with a key of each boot" : NULL,
-               swap ? "in use: %.*s" : "none%.*s", swap ? (int)strcspn(second + 1, " \t") : 0,
-               swap ? second + 1 : "");
+    static const struct {
+        const char *what;
+        bool good;
+    } kinds[] = {[SWAP_FILE] = {"a file", false},
+                 [SWAP_PLAIN] = {"not known to be encrypted", false},
+                 [SWAP_ZRAM] = {"zram, which is memory", true},
+                 [SWAP_ZRAM_DISK] = {"zram that writes to a disk", false},
+                 [SWAP_CRYPT] = {"encrypted by dm-crypt", true}};
+    char text[4096];
+    struct swap swap;
+    unsigned n = 0;
+    const char *at = text;
+    if (!proc_read(0, "/proc/swaps", text, sizeof(text)))
+        text[0] = '\0'; /* a kernel without */
+    for (; swap_next(&at, "/sys/class/block", &swap); n++)
+        report_row(r, HOST, "swap",
+                   kinds[swap.kind].good
+                       ? NULL
+                       : "swapoff it, or have it on dm-crypt with a key of each boot (crypttab(5))",
+                   "%s: %s", swap.name, kinds[swap.kind].what);
+    if (n == 0)
+        report_row(r, HOST, "swap", NULL, "none");
+}
+
+static void check_memory_settings(struct report *r, const struct config *c)
+{
+    char pattern[256];
     proc_read(0, "/proc/sys/kernel/core_pattern", pattern, sizeof(pattern));
     pattern[strcspn(pattern, "\n")] = '\0';
     /* No finding, even where it pipes to a program, which RLIMIT_CORE does not stop: of a process
@@ -80,6 +102,7 @@ static void check_clock(struct report *r)
 void check_host(struct report *r, const struct config *config)
 {
     check_settings(r);
-    check_swap(r, config);
+    check_swap(r);
+    check_memory_settings(r, config);
     check_clock(r);
 }

@@ -203,6 +203,24 @@ def test_files_and_certificate(broken):
     assert ("good for 2 days" in said or "good for 3 days" in said) and "is not for mail.example.test" in said
 
 
+def test_logs_of_before_and_the_locks_of_the_database(broken):
+    tree = broken(None)
+    rotated = [tree.ctl("audit", "rotate") for _ in range(2)]
+    quiet = [row["found"] for row in rows(tree, "--all")[0] if row["layer"] == "files"]
+    for path in (*rotated, tree.state / "data" / "lock.mdb", tree.state / "data" / "owner.lock"):
+        assert [found for found in quiet if found.startswith(f"{path} is 600")], (path, quiet)
+    os.chmod(rotated[0], 0o640)
+    os.chown(rotated[1], 4242, 0)
+    os.chmod(tree.state / "data" / "lock.mdb", 0o666)
+    os.chown(tree.state / "data" / "owner.lock", 4242, 0)
+    table, status = rows(tree)
+    said = sorted(row["found"] for row in table if row["layer"] == "files" and row["result"] == "FINDING")
+    assert status == 1 and len(said) == 4, said
+    assert any(s.startswith(f"{rotated[0]} is 640") for s in said), said
+    assert f"{rotated[1]} is uid 4242's, not 0's" in said, said
+    assert "lock.mdb is 666" in "".join(said) and "owner.lock is uid 4242's, not" in "".join(said), said
+
+
 def test_owners_and_what_links_point_to(broken):
     tree = broken(None)
     os.chown(tree.dir / "key.pem", 4242, 0)
