@@ -3,7 +3,7 @@
 /*
  * The appliance's box key: X25519, for crypto_box_seal (FORMAT.md section 7). Clients seal
  * passwords and relay keys for it. File: "SPKK" u8 version=1 zeros[3] private[32] public[32] Made
- * once, at the first start; never replaced.
+ * once, at the first start; replaced only where the operator empties the file.
  */
 #include "envelope/error.h"
 #include "envelope/keys.h"

@@ -173,6 +173,22 @@ static void test_restart(void **state)
     assert_int_equal(tree_count(&tree, "slots_in_use"), 1);
 }
 
+/* An empty key file asks for a new key: what was filed under slots opens as before. */
+static void test_new_key(void **state)
+{
+    uint8_t box[100] = {9}, pk[KEY_SIZE];
+    struct filed kept;
+    struct wire_in in;
+    (void)state;
+    file_box(box, sizeof(box), &kept);
+    tree_kill(&tree);
+    assert_int_equal(ftruncate(tree.key, 0), 0);
+    tree_start(&tree);
+    assert_int_equal(store_begin(&tree, &kept.slot, 1, pk), SP_OK);
+    assert_memory_not_equal(pk, keeper_pk, KEY_SIZE);
+    assert_int_equal(unwrap(&kept, &in), SP_OK);
+}
+
 static void test_many_slots_named(void **state)
 {
     static uint8_t buf[1 + 4 * 8192];
@@ -393,8 +409,9 @@ int main(int argc, char **argv)
 {
     tree_main(argc, argv);
     const struct CMUnitTest tests[] = {
-        T(test_life_of_a_secret), T(test_life_of_a_box), T(test_many),          T(test_restart),
-        T(test_many_slots_named), T(test_not_for_us),    T(test_moved),         T(test_slot_again),
+        T(test_life_of_a_secret), T(test_life_of_a_box), T(test_many),
+        T(test_restart),          T(test_new_key),       T(test_many_slots_named),
+        T(test_not_for_us),       T(test_moved),         T(test_slot_again),
         T(test_nothing_first),    T(test_malformed),     T(test_damaged_files),
     };
     if (sodium_init() < 0)
