@@ -159,9 +159,9 @@ static enum sp_err open_slots(struct supervisor *s)
     snprintf(path, sizeof(path), "%s/slots", s->config->state);
     s->slots_new = has_database(s) && (lstat(path, &st) == 0 ? st.st_size == 0 : errno == ENOENT);
     if (s->slots_new)
-        complain(path, "is new beside an older database. The mail that waited to be sent and the "
-                       "links in it had their keys in the file before, and are lost unless that "
-                       "comes back");
+        complain(path,
+                 "is new beside an older database. What waited to be sent, and links, had their "
+                 "keys in the file before, and are lost unless that comes back");
     enum sp_err err = open_secret_file(path, 0, &s->res.slots);
     return err == SP_OK ? check_slots(s, path) : err;
 }
