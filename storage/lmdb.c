@@ -397,12 +397,14 @@ static enum sp_err load_counters(struct store *s)
     if (err == SP_OK)
         err = counter_get(s, txn, "next_message", &s->next_message);
     if (err == SP_OK)
+        err = counter_get(s, txn, "first_seq", &s->first_seq);
+    if (err == SP_OK)
         err = counter_get(s, txn, "bytes", &s->bytes);
     s->bytes_committed = s->bytes;
-    if (err != SP_OK || schema == SCHEMA)
+    if (err != SP_OK)
         return err;
     if (schema != 0)
-        return SP_ERR_CONFIG;
+        return schema == SCHEMA ? numbers_go_on(s) : SP_ERR_CONFIG;
     err = counter_put(s, "schema", SCHEMA);
     return err != SP_OK ? err : store_commit(s);
 }

@@ -85,6 +85,8 @@ struct store {
     uint64_t measured;  /* group for which room was measured last */
     bool crowded;       /* the map's end is near: only single pages are sure to be found */
     uint64_t next_user, next_message;
+    uint64_t
+        first_seq; /* mail that comes gets no lower number, in any mailbox; 0: never restored */
     uint64_t bytes, bytes_committed; /* of ciphertext, with and without the open group */
     bool sweep;                      /* loose rows or removed users may be there */
     unsigned page;                   /* bytes */
@@ -177,6 +179,8 @@ uint64_t message_length(const struct message *m, uint16_t piece);
 enum sp_err message_read(struct store *s, MDB_txn *txn, uint64_t no, const struct message *m,
                          uint16_t piece, uint64_t offset, uint8_t *out, size_t len, size_t *got,
                          uint64_t *total);
+/* At opening: a database that came back from a backup gives out no number of a mailbox again. */
+enum sp_err numbers_go_on(struct store *s);
 /* Puts a message, whose blocks stand under no, into the mailboxes. others: refs beside theirs. */
 enum sp_err message_deliver(struct store *s, uint64_t no, const uint64_t *length,
                             const struct store_message *m, uint32_t others);

@@ -1,12 +1,15 @@
 /* Mailboxes and messages on LMDB. A message is kept once, counted by the mailboxes that hold it;
  * its rows and those of every mailbox come and go in one group. */
+#include "storage/copied.h"
 #include "storage/lmdb.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 
 #define ENTRY_BYTES 47u                  /* in front of the box */
 #define MESSAGE_MAX (2u * 1024u * 1024u) /* a row of messages */
+#define LEAP        1000000u             /* numbers that no mailbox gives out between two backups */
 
 /* --- counting --- */
 
@@ -36,6 +39,32 @@ enum sp_err counts_put(struct store *s, uint64_t user, const struct counts *c)
 static struct key mail_id_key(uint64_t user, const uint8_t message_id[ID_SIZE])
 {
     return key_u64_bytes(user, message_id, ID_SIZE);
+}
+
+/* Clients ask for what is above the last number they saw: one that was given out twice would hide
+ * mail. A copy knows neither what was given out since it was made, nor since it came back before;
+ * the clock goes on over both, so that numbers go on at its milliseconds, which no mailbox reaches
+ * by counting mail. A clock that stands before the copy's own time is not believed. In one group:
+ * the mark goes when the numbers are kept. */
+enum sp_err numbers_go_on(struct store *s)
+{
+    struct key mark = key_bytes(COPIED_ROW, sizeof(COPIED_ROW) - 1);
+    MDB_txn *txn;
+    struct timeval t;
+    uint64_t copied = 0;
+    enum sp_err err = snapshot(s, &txn);
+    if (err == SP_OK)
+        err = counter_get(s, txn, COPIED_ROW, &copied);
+    if (err != SP_OK || copied == 0)
+        return err;
+    gettimeofday(&t, NULL);
+    uint64_t now = (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_usec / 1000;
+    uint64_t before = copied > s->first_seq ? copied : s->first_seq;
+    s->first_seq = now > before ? now : before + LEAP;
+    err = counter_put(s, "first_seq", s->first_seq);
+    if (err == SP_OK)
+        err = row_delete(s, T_META, &mark);
+    return err == SP_OK ? store_commit(s) : err;
 }
 
 /* --- delivering --- */
@@ -106,6 +135,7 @@ static enum sp_err deliver_box(struct store *s, uint64_t message, const struct s
     enum sp_err err = counts_get(s, s->write, user, &c);
     if (err != SP_OK)
         return group_lose(s, MDB_CORRUPTED);
+    c.next_seq = c.next_seq > s->first_seq ? c.next_seq : s->first_seq;
     struct key seq = key_u64(c.next_seq), entry = key_u64_u64(user, c.next_seq),
                id = mail_id_key(user, m->message_id);
     c.next_seq++;

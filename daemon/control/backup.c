@@ -1,7 +1,10 @@
 /* `sealpostctl backup`: a copy of the database while the appliance runs, by a reader of its own, so
- * that the store goes on undisturbed. Compacted: what was deleted is not in it. */
+ * that the store goes on undisturbed. Compacted: what was deleted is not in it. Marked, so that a
+ * store that opens it knows that time has passed since. */
 #include "daemon/control/ctl.h"
 #include "daemon/config.h"
+#include "envelope/wire.h"
+#include "storage/copied.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -9,11 +12,13 @@
 #include <lmdb.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define DIR_MODE 0700
 #define KEY_MODE 0600
 #define KEY_MAX  4096u
+#define UMASK    0077 /* LMDB makes the copy for everybody to read */
 
 static int fail(const char *path, const char *why)
 {
@@ -75,11 +80,50 @@ static int copy_file(const char *from, const char *to)
     return status;
 }
 
+static int put_mark(MDB_txn *txn)
+{
+    uint8_t when[8];
+    char name[] = COPIED_ROW;
+    MDB_dbi table;
+    struct timespec t;
+    struct wire_out out = wire_out(when, sizeof(when));
+    clock_gettime(CLOCK_REALTIME, &t);
+    wire_put_u64(&out, (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_nsec / 1000000);
+    MDB_val key = {.mv_size = sizeof(name) - 1, .mv_data = name},
+            value = {.mv_size = sizeof(when), .mv_data = when};
+    int rc = mdb_dbi_open(txn, COPIED_TABLE, 0, &table);
+    return rc == 0 ? mdb_put(txn, table, &key, &value, 0) : rc;
+}
+
+/* Nobody else has the copy open: no lock file. */
+static int mark_copy(const char *dir)
+{
+    MDB_env *env = NULL;
+    MDB_txn *txn = NULL;
+    int rc = mdb_env_create(&env);
+    if (rc == 0)
+        rc = mdb_env_set_maxdbs(env, 1);
+    if (rc == 0)
+        rc = mdb_env_open(env, dir, MDB_NOLOCK, KEY_MODE);
+    if (rc == 0)
+        rc = mdb_txn_begin(env, NULL, 0, &txn);
+    if (rc == 0)
+        rc = put_mark(txn);
+    if (rc == 0)
+        rc = mdb_txn_commit(txn);
+    else if (txn != NULL)
+        mdb_txn_abort(txn);
+    if (env != NULL)
+        mdb_env_close(env);
+    return rc == 0 ? 0 : fail(dir, mdb_strerror(rc));
+}
+
 int backup_run(const struct config *config, const char *to)
 {
     char data[PATH_MAX], from[PATH_MAX], key[PATH_MAX];
     MDB_env *env = NULL;
     int rc;
+    umask(UMASK);
     snprintf(data, sizeof(data), "%s/data", config->state);
     int status = open_database(data, &env);
     if (status == 0)
@@ -91,6 +135,8 @@ int backup_run(const struct config *config, const char *to)
         status = fail(key, mdb_strerror(rc));
     if (env != NULL)
         mdb_env_close(env);
+    if (status == 0)
+        status = mark_copy(key);
     snprintf(data, sizeof(data), "%s/data/data.mdb", to);
     if (status == 0)
         status = sync_path(data);

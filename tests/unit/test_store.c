@@ -1,14 +1,18 @@
 /* The store's backend alone, in a directory of its own: users, aliases, mail, and what is left
  * after crashes and full maps. */
+#include "storage/copied.h"
 #include "storage/store.h"
+#include "envelope/wire.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
 #include <stdio.h>
+#include <lmdb.h>
 #include <signal.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -351,6 +355,68 @@ static void test_list(void **state)
     assert_int_equal(e[0].seq, 26); /* a number is never used again */
 }
 
+/* As a backup's mark, of a time that lies ahead of the clock if ahead. */
+static uint64_t mark_copied(struct place *p, bool ahead)
+{
+    MDB_env *env;
+    MDB_txn *txn;
+    MDB_dbi meta;
+    uint8_t row[8];
+    char name[] = COPIED_ROW;
+    uint64_t when = ((uint64_t)time(NULL) + (ahead ? 86400 : 0)) * 1000;
+    struct wire_out out = wire_out(row, sizeof(row));
+    MDB_val key = {sizeof(name) - 1, name}, value = {sizeof(row), row};
+    wire_put_u64(&out, when);
+    store_close(p->s);
+    assert_int_equal(mdb_env_create(&env), 0);
+    assert_int_equal(mdb_env_set_maxdbs(env, 1), 0);
+    assert_int_equal(mdb_env_open(env, p->dir, 0, 0600), 0);
+    assert_int_equal(mdb_txn_begin(env, NULL, 0, &txn), 0);
+    assert_int_equal(mdb_dbi_open(txn, COPIED_TABLE, 0, &meta), 0);
+    assert_int_equal(mdb_put(txn, meta, &key, &value, 0), 0);
+    assert_int_equal(mdb_txn_commit(txn), 0);
+    mdb_env_close(env);
+    assert_int_equal(store_open(p->dir, MAP, &p->s), SP_OK);
+    return when;
+}
+
+/* The number that the next mail gets, message n for the users who have that one box. */
+static uint64_t number(struct place *p, uint64_t user, unsigned box, unsigned n)
+{
+    const size_t size = 100;
+    struct store_entry e[50];
+    size_t entries;
+    assert_int_equal(send(p->s, n, &size, 1, &box, 1), SP_OK);
+    assert_int_equal(store_commit(p->s), SP_OK);
+    assert_int_equal(store_list(p->s, user, 0, e, 50, &entries), SP_OK);
+    return e[entries - 1].seq;
+}
+
+/* A database that came back gives out no number again, not in a mailbox that is empty, nor in one
+ * that is made anew; once is enough; and when it comes back again, not those since the last time.
+ */
+static void test_copied(void **state)
+{
+    struct place *p = *state;
+    uint64_t a = add_user(p->s, "a@x", 1), b = add_user(p->s, "b@x", 2), seen;
+    assert_int_equal(number(p, a, 1, 1), 1);
+    uint64_t when = mark_copied(p, false);
+    seen = number(p, a, 1, 2);
+    assert_true(seen >= when);
+    assert_true(number(p, b, 2, 3) >= when);
+    assert_true(number(p, add_user(p->s, "c@x", 3), 3, 4) >= when);
+    reopen(p, MAP);
+    assert_int_equal(number(p, a, 1, 5), seen + 1);
+    usleep(20000);
+    mark_copied(p, false);
+    assert_true(number(p, a, 1, 6) > seen + 10);
+    when = mark_copied(p, true);
+    seen = number(p, a, 1, 7);
+    assert_int_equal(seen, when + 1000000);
+    mark_copied(p, false);
+    assert_int_equal(number(p, a, 1, 8), seen + 1000000);
+}
+
 static void test_abort(void **state)
 {
     struct place *p = *state;
@@ -588,6 +654,7 @@ int main(void)
         T(test_aliases),
         T(test_mail),
         T(test_list),
+        T(test_copied),
         T(test_abort),
         T(test_crash),
         T(test_killed),
