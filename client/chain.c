@@ -1,6 +1,7 @@
 /* The memory for sigchains. The server is not trusted: what it shows must continue what was seen.
  * The files are the user's own, and are verified again at each reading all the same. */
 #include "client/chain.h"
+#include "client/mend.h"
 #include "client/report.h"
 #include "envelope/utf8.h"
 #include "envelope/wire.h"
@@ -154,7 +155,9 @@ static enum sp_err check_overlap(const struct chain *c, const uint8_t **wires, s
     if (*len == 0)
         return report_plain(SP_ERR_AUTH,
                             "sigchain of %s: the server shows fewer links than it did (seq %u was "
-                            "seen): it went backwards",
+                            "seen): it went backwards. If it was restored from a backup, their own "
+                            "device mends that when it next runs: have them run 'sealpost list', "
+                            "then try again",
                             c->address, c->now.seq);
     enum sp_err err = sigchain_next(*wires, *len, &n);
     if (err == SP_OK)
@@ -162,9 +165,12 @@ static enum sp_err check_overlap(const struct chain *c, const uint8_t **wires, s
     if (err != SP_OK)
         return report_fail(err, "sigchain of %s: the server's links", c->address);
     if (sodium_memcmp(hash, c->now.head, sizeof hash) != 0)
-        return report_plain(
-            SP_ERR_AUTH, "sigchain of %s: the server shows another link %u than it did: it forks",
-            c->address, c->now.seq);
+        return report_plain(SP_ERR_AUTH,
+                            "sigchain of %s: the server shows another link %u than it did: it "
+                            "forks. If their device was really set up from an old copy, compare "
+                            "fingerprints over another way; 'sealpost fingerprint %s --forget' "
+                            "forgets what was seen",
+                            c->address, c->now.seq, c->address);
     *wires += n;
     *len -= n;
     return SP_OK;
@@ -193,23 +199,48 @@ enum sp_err chain_take(struct chain *c, const uint8_t user_id[ID_SIZE], const ui
     return err;
 }
 
-enum sp_err chain_update(struct chain *c, struct state *s, struct server *server)
+/* The newest link known, and what is behind it. */
+static enum sp_err ask(const struct chain *c, struct server *server, uint8_t user_id[ID_SIZE],
+                       uint8_t **wires, size_t *len)
+{
+    uint32_t after = c->now.seq > 0 ? c->now.seq - 1 : 0;
+    enum sp_err err = server_sigchain(server, c->address, after, user_id, wires, len);
+    if (err == SP_ERR_NOT_FOUND && c->now.seq > 0)
+        return report_plain(SP_ERR_AUTH,
+                            "sigchain of %s: the server shows none any more: they were removed, or "
+                            "it was restored from a backup and they have to enrol again",
+                            c->address);
+    return err == SP_ERR_NOT_FOUND ? report_plain(err, "the server knows no user %s", c->address)
+                                   : err;
+}
+
+static enum sp_err update_from(struct chain *c, struct state *s, struct server *server, bool own)
 {
     uint8_t user_id[ID_SIZE];
     uint8_t *wires;
     size_t len, before = c->len;
-    uint32_t after = c->now.seq > 0 ? c->now.seq - 1 : 0;
-    enum sp_err err = server_sigchain(server, c->address, after, user_id, &wires, &len);
-    if (err == SP_ERR_NOT_FOUND && c->now.seq > 0)
-        return report_plain(SP_ERR_AUTH, "sigchain of %s: the server shows none any more",
-                            c->address);
-    if (err == SP_ERR_NOT_FOUND)
-        return report_plain(err, "the server knows no user %s", c->address);
+    enum sp_err err = ask(c, server, user_id, &wires, &len);
+    if (err == SP_OK && own && len == 0 && c->now.seq > 0) {
+        free(wires);
+        err = mend_chain(c, server);
+        if (err == SP_OK)
+            err = ask(c, server, user_id, &wires, &len);
+    }
     if (err != SP_OK)
         return err;
     err = chain_take(c, user_id, wires, len);
     free(wires);
     return err == SP_OK && c->len > before ? chain_save(c, s) : err;
+}
+
+enum sp_err chain_update(struct chain *c, struct state *s, struct server *server)
+{
+    return update_from(c, s, server, false);
+}
+
+enum sp_err chain_update_own(struct chain *c, struct state *s, struct server *server)
+{
+    return update_from(c, s, server, true);
 }
 
 enum sp_err chain_add(struct chain *c, const uint8_t *wire, size_t len)

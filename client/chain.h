@@ -36,6 +36,8 @@ enum sp_err chain_take(struct chain *c, const uint8_t user_id[ID_SIZE], const ui
                        size_t len);
 /* Asks the server and remembers what is new. */
 enum sp_err chain_update(struct chain *c, struct state *s, struct server *server);
+/* The same for the user's own: links that the server has lost are given back (client/mend.h). */
+enum sp_err chain_update_own(struct chain *c, struct state *s, struct server *server);
 /* Adds one link that was made here. */
 enum sp_err chain_add(struct chain *c, const uint8_t *wire, size_t len);
 enum sp_err chain_save(const struct chain *c, struct state *s);

@@ -88,7 +88,7 @@ enum sp_err client_own_chain(struct client *c)
         return SP_OK;
     enum sp_err err = chain_load(c->state, c->account.address, &c->own);
     if (err == SP_OK)
-        err = chain_update(c->own, c->state, c->server);
+        err = chain_update_own(c->own, c->state, c->server);
     if (err == SP_OK)
         err = check_device(c);
     if (err != SP_OK)

@@ -1,6 +1,8 @@
 /* sealpost enroll. What is made here is on disk before the server hears of it, so that a lost
- * answer loses no key; the server is believed when it shows our own root link. */
+ * answer loses no key; the server is believed when it shows our own root link. A server that was
+ * restored from a backup without this user takes the same root, and the links behind it, anew. */
 #include "client/client.h"
+#include "client/maildir.h"
 #include "client/report.h"
 #include "client/secret.h"
 #include "envelope/sigchain.h"
@@ -90,6 +92,14 @@ static enum sp_err load_keys(struct client *c)
     return err;
 }
 
+static enum sp_err enrolled_already(const struct client *c)
+{
+    return report_plain(SP_ERR_EXISTS,
+                        "%s is enrolled already, as %s at %s: set SEALPOST_HOME to another "
+                        "directory for another account",
+                        state_path(c->state), c->account.address, c->account.url);
+}
+
 /* Finds out whether this is a first try or goes on with one that got no answer. */
 static enum sp_err begin(struct client *c, bool *again)
 {
@@ -105,13 +115,11 @@ static enum sp_err begin(struct client *c, bool *again)
     }
     if (err != SP_OK)
         return err;
-    if (c->account.enrolled)
-        return report_plain(SP_ERR_EXISTS,
-                            "%s is enrolled already, as %s at %s: set SEALPOST_HOME to another "
-                            "directory for another account",
-                            state_path(c->state), c->account.address, c->account.url);
-    if (strcmp(c->account.url, typed.url) != 0 ||
-        strcasecmp(c->account.address, typed.address) != 0)
+    bool same = strcmp(c->account.url, typed.url) == 0 &&
+                strcasecmp(c->account.address, typed.address) == 0;
+    if (c->account.enrolled && !same)
+        return enrolled_already(c);
+    if (!same)
         return report_plain(SP_ERR_EXISTS,
                             "an enrolment of %s at %s is unfinished here: finish it, "
                             "or set SEALPOST_HOME to another directory",
@@ -138,10 +146,20 @@ static void forget(struct client *c)
 
 static enum sp_err ask_server(struct client *c, bool again)
 {
+    size_t root = 0;
+    bool known = c->account.enrolled;
     /* The answer that got lost may have been a yes. */
-    if (again && server_login(c->server) == SP_OK)
-        return SP_OK;
-    enum sp_err err = server_enroll(c->server, c->args->words[2], c->own->wires, c->own->len);
+    enum sp_err err = again ? server_login(c->server) : SP_ERR_NOT_FOUND;
+    if (err == SP_OK)
+        return known ? enrolled_already(c) : SP_OK;
+    if (known && err != SP_ERR_DENIED)
+        return server_refuse(c->server, err, "login");
+    /* The mailbox will be another one: what is remembered of its numbers would hide mail. */
+    err = known ? progress_forget(c->state) : SP_OK;
+    if (err == SP_OK)
+        err = sigchain_next(c->own->wires, c->own->len, &root);
+    if (err == SP_OK)
+        err = server_enroll(c->server, c->args->words[2], c->own->wires, root);
     if (err == SP_OK)
         return SP_OK;
     if (server_refused(c->server) && !again)

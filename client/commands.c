@@ -12,7 +12,8 @@ const struct command client_commands[] = {
      .words = "URL ADDRESS CODE",
      .help = "Make keys on this device and register them",
      .more = "The postmaster gives you the three words. Keys are saved before anything is sent, so "
-             "that an\ninterrupted enrolment is finished by running the same command again.\n",
+             "that an\ninterrupted enrolment is finished by running the same command again. With a "
+             "new code, keys\nthat a restored server does not know any more are enrolled again.\n",
      .min_words = 3,
      .max_words = 3,
      .options = OPT_JSON,

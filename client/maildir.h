@@ -32,6 +32,8 @@ struct progress {
 
 enum sp_err progress_load(struct state *s, const char *path, struct progress *p);
 enum sp_err progress_save(struct state *s, const char *path, const struct progress *p);
+/* Of all Maildirs. */
+enum sp_err progress_forget(struct state *s);
 void progress_free(struct progress *p);
 /* Remembers a failure, or takes it back. SP_ERR_LIMIT. */
 enum sp_err progress_failed(struct progress *p, const char id[ID_HEX + 1]);

@@ -82,6 +82,11 @@ enum sp_err progress_save(struct state *s, const char *path, const struct progre
     return err;
 }
 
+enum sp_err progress_forget(struct state *s)
+{
+    return state_remove(s, SYNC_NAME);
+}
+
 void progress_free(struct progress *p)
 {
     free(p->retry);

@@ -14,13 +14,15 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
-#define TOKEN       32u
-#define CHALLENGE   32u
-#define MAX_SMALL   4096u
-#define MAX_JSON    (1024u * 1024u)
-#define MAX_CHAIN   (8u * 1024u * 1024u)
-#define MAX_MESSAGE (2u * 1024u * 1024u) /* a manifest of 1 MiB, its envelope and box */
+#define TOKEN        32u
+#define CHALLENGE    32u
+#define MAX_SMALL    4096u
+#define MAX_JSON     (1024u * 1024u)
+#define APPEND_TRIES 10
+#define MAX_CHAIN    (8u * 1024u * 1024u)
+#define MAX_MESSAGE  (2u * 1024u * 1024u) /* a manifest of 1 MiB, its envelope and box */
 
 struct session {
     bool open;
@@ -135,6 +137,14 @@ enum sp_err server_refuse(struct server *s, enum sp_err err, const char *what)
         report_plain(err,
                      "%s: %s's certificate does not verify (%s); --ca FILE trusts a private CA",
                      what, s->account->url, words);
+    else if (s->login && s->reply.status == 403)
+        report_plain(
+            err,
+            "login: the server answers 403, \"%s\": it does not know this device, or not "
+            "any more. If it was restored from a backup that is older than your enrolment, "
+            "ask the postmaster for a new code, then run 'sealpost enroll %s %s CODE': "
+            "keys and mail that are here stay yours",
+            words, s->account->url, s->account->address);
     else if (s->reply.status >= 300 && words[0] != '\0')
         report_plain(err, "%s: the server answers %ld, \"%s\"", what, s->reply.status, words);
     else if (s->reply.status >= 300)
@@ -349,11 +359,17 @@ enum sp_err server_sigchain_of(struct server *s, const uint8_t user_id[ID_SIZE],
     return err;
 }
 
+/* Links in a row use up the server's ration of signatures for one user, which fills again. */
 enum sp_err server_append(struct server *s, const uint8_t *wire, size_t len)
 {
+    const struct timespec pause = {.tv_sec = 1};
     struct http_request rq = {
         .method = "POST", .path = "/v1/sigchain", .body = wire, .body_len = len};
     enum sp_err err = server_call(s, &rq, NULL, NULL, NULL);
+    for (int i = 0; err == SP_ERR_LIMIT && i < APPEND_TRIES; i++) {
+        nanosleep(&pause, NULL);
+        err = server_call(s, &rq, NULL, NULL, NULL);
+    }
     if (err == SP_ERR_EXISTS)
         return report_plain(err,
                             "another device changed your sigchain at the same time: try again");
