@@ -209,3 +209,22 @@ def test_who_was_removed_and_invited_again_misses_no_mail(fresh):
     mail(tree, carol, "after")
     assert b"1 new" in carol.run("sync", box).stdout
     assert len(subjects(box)) == 4
+
+
+def test_a_device_that_has_lost_its_chain_goes_on_and_others_compare(fresh):
+    tree = fresh().start()
+    alice, bob = tree.user("alice"), tree.user("bob")
+    copy = backup(tree)
+    alice.run("rotate")
+    bob.run("fingerprint", alice.address)
+    mail(tree, alice, "for the key of the lost link")
+    box = tree.dir / "alice-mail"
+    alice.run("sync", box)
+    restore(tree, copy)
+    shutil.rmtree(alice.home / "chains")
+    assert b"lost" not in alice.run("rotate").stderr
+    mail(tree, alice, "for the key of another second link")
+    assert alice.newest()["readable"] and b"1 new" in alice.run("sync", box).stdout
+    refused(bob.run("fingerprint", alice.address, check=False), "forks", f"fingerprint {alice.address} --forget")
+    bob.run("fingerprint", alice.address, "--forget")
+    assert bob.run("fingerprint", alice.address).stdout == alice.run("fingerprint").stdout
