@@ -134,6 +134,30 @@ enum sp_err sandbox_alone(const struct policy *row, const struct cage *cage, con
     return put_on(alone, sizeof(alone) / sizeof(*alone), row, cage, step);
 }
 
+/* What a cage of another process's row consists of where no supervisor stands behind it. */
+static const struct step reading[] = {
+    {"descriptors", step_descriptors},
+    {"namespaces", step_namespaces},
+    {"root directory", step_root},
+    {"groups and uid", step_identity},
+    {"capabilities", step_capabilities},
+    {"no way back to root", step_identity_final},
+    {"no_new_privs", step_no_new_privs},
+    {"dumpable", step_dumpable},
+    {"memory-deny-write-execute", step_mdwe},
+    {"Landlock", step_landlock},
+};
+
+enum sp_err sandbox_store_reader(const struct cage *cage, const char **step)
+{
+    enum sp_err err =
+        put_on(reading, sizeof(reading) / sizeof(*reading), policy_row("store"), cage, step);
+    if (err != SP_OK)
+        return err;
+    *step = "system call filter";
+    return step_filter(policy_row("supervisor"), cage);
+}
+
 /* Its securebits stay as they are: root's capabilities must reach the roles through execve(). */
 static enum sp_err step_supervisor_capabilities(const struct policy *row, const struct cage *cage)
 {

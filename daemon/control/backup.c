@@ -1,6 +1,8 @@
 /* `sealpostctl backup`: a copy of the database while the appliance runs, by a reader of its own, so
  * that the store goes on undisturbed. Compacted: what was deleted is not in it. Marked, so that a
- * store that opens it knows that time has passed since. */
+ * store that opens it knows that time has passed since. The store has written what is copied, and
+ * may have been taken over: a process in its cage does that. */
+#include "daemon/control/caged.h"
 #include "daemon/control/ctl.h"
 #include "daemon/config.h"
 #include "envelope/wire.h"
@@ -18,29 +20,11 @@
 #define DIR_MODE 0700
 #define KEY_MODE 0600
 #define KEY_MAX  4096u
-#define UMASK    0077 /* LMDB makes the copy for everybody to read */
 
 static int fail(const char *path, const char *why)
 {
     fprintf(stderr, "sealpostctl: %s: %s\n", path, why);
     return 1;
-}
-
-/* LMDB makes a lock file where there is none, and it must stay the store's. */
-static int open_database(const char *dir, MDB_env **env)
-{
-    char data[PATH_MAX], lock[PATH_MAX];
-    struct stat st;
-    snprintf(data, sizeof(data), "%.4000s/data.mdb", dir);
-    snprintf(lock, sizeof(lock), "%.4000s/lock.mdb", dir);
-    if (stat(data, &st) != 0)
-        return fail(data, strerror(errno));
-    int rc = mdb_env_create(env);
-    if (rc == 0)
-        rc = mdb_env_open(*env, dir, MDB_RDONLY | MDB_NOTLS, KEY_MODE);
-    if (rc == 0 && geteuid() == 0 && chown(lock, st.st_uid, st.st_gid) != 0)
-        rc = errno;
-    return rc == 0 ? 0 : fail(data, mdb_strerror(rc));
 }
 
 /* Made here, so that nothing is ever written over. */
@@ -80,6 +64,26 @@ static int copy_file(const char *from, const char *to)
     return status;
 }
 
+/* What the caged process does, the first in the store's folder, the second in the copy's. */
+struct copying {
+    const char *name; /* for messages */
+    int to;
+};
+
+static int copy_database(void *ctx)
+{
+    const struct copying *c = ctx;
+    MDB_env *env = NULL;
+    int rc = mdb_env_create(&env);
+    if (rc == 0)
+        rc = mdb_env_open(env, "/", MDB_RDONLY | MDB_NOTLS, KEY_MODE);
+    if (rc == 0)
+        rc = mdb_env_copyfd2(env, c->to, MDB_CP_COMPACT);
+    if (env != NULL)
+        mdb_env_close(env);
+    return rc == 0 ? 0 : fail(c->name, mdb_strerror(rc));
+}
+
 static int put_mark(MDB_txn *txn)
 {
     uint8_t when[8];
@@ -96,15 +100,16 @@ static int put_mark(MDB_txn *txn)
 }
 
 /* Nobody else has the copy open: no lock file. */
-static int mark_copy(const char *dir)
+static int mark_copy(void *ctx)
 {
+    const struct copying *c = ctx;
     MDB_env *env = NULL;
     MDB_txn *txn = NULL;
     int rc = mdb_env_create(&env);
     if (rc == 0)
         rc = mdb_env_set_maxdbs(env, 1);
     if (rc == 0)
-        rc = mdb_env_open(env, dir, MDB_NOLOCK, KEY_MODE);
+        rc = mdb_env_open(env, "/", MDB_NOLOCK, KEY_MODE);
     if (rc == 0)
         rc = mdb_txn_begin(env, NULL, 0, &txn);
     if (rc == 0)
@@ -115,34 +120,65 @@ static int mark_copy(const char *dir)
         mdb_txn_abort(txn);
     if (env != NULL)
         mdb_env_close(env);
-    return rc == 0 ? 0 : fail(dir, mdb_strerror(rc));
+    return rc == 0 ? 0 : fail(c->name, mdb_strerror(rc));
+}
+
+/* The copy's folder and file become this uid's: the store's while they are marked. Root's they are
+ * before and after, and in a folder that is root's alone. */
+static int give_copy(const char *folder, int file, uid_t uid, gid_t gid)
+{
+    int dir = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    bool ok = dir >= 0 && fchown(dir, uid, gid) == 0 && fchown(file, uid, gid) == 0;
+    int status = ok ? 0 : fail(folder, strerror(errno));
+    if (dir >= 0)
+        close(dir);
+    return status;
+}
+
+static int mark(const char *folder, int file, const struct stat *store, struct copying *c)
+{
+    if (geteuid() != 0)
+        return caged_in(folder, -1, mark_copy, c);
+    int status = give_copy(folder, file, store->st_uid, store->st_gid);
+    if (status == 0)
+        status = caged_in(folder, -1, mark_copy, c);
+    return give_copy(folder, file, 0, 0) == 0 ? status : 1;
+}
+
+static int make_copy(const char *from, const char *to)
+{
+    char path[PATH_MAX];
+    struct stat store;
+    snprintf(path, sizeof(path), "%.4000s/data.mdb", from);
+    if (stat(path, &store) != 0)
+        return fail(path, strerror(errno));
+    snprintf(path, sizeof(path), "%.4000s/data.mdb", to);
+    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, KEY_MODE);
+    if (fd < 0)
+        return fail(path, strerror(errno));
+    struct copying c = {path, fd};
+    int status = caged_in(from, fd, copy_database, &c);
+    if (status == 0)
+        status = mark(to, fd, &store, &c);
+    if (status == 0 && fsync(fd) != 0)
+        status = fail(path, strerror(errno));
+    close(fd);
+    return status == 0 ? sync_path(to) : status;
 }
 
 int backup_run(const struct config *config, const char *to)
 {
-    char data[PATH_MAX], from[PATH_MAX], key[PATH_MAX];
-    MDB_env *env = NULL;
-    int rc;
-    umask(UMASK);
-    snprintf(data, sizeof(data), "%s/data", config->state);
-    int status = open_database(data, &env);
+    char from[PATH_MAX], copy[PATH_MAX];
+    snprintf(from, sizeof(from), "%s/data", config->state);
+    snprintf(copy, sizeof(copy), "%s/data", to);
+    int status = make_folder(to);
     if (status == 0)
-        status = make_folder(to);
-    snprintf(key, sizeof(key), "%s/data", to);
+        status = make_folder(copy);
     if (status == 0)
-        status = make_folder(key);
-    if (status == 0 && (rc = mdb_env_copy2(env, key, MDB_CP_COMPACT)) != 0)
-        status = fail(key, mdb_strerror(rc));
-    if (env != NULL)
-        mdb_env_close(env);
-    if (status == 0)
-        status = mark_copy(key);
-    snprintf(data, sizeof(data), "%s/data/data.mdb", to);
-    if (status == 0)
-        status = sync_path(data);
+        status = make_copy(from, copy);
     snprintf(from, sizeof(from), "%s/keeper.key", config->state);
-    snprintf(key, sizeof(key), "%s/keeper.key", to);
+    snprintf(copy, sizeof(copy), "%s/keeper.key", to);
     if (status == 0)
-        status = copy_file(from, key);
+        status = copy_file(from, copy);
     return status == 0 ? sync_path(to) : status;
 }

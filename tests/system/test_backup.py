@@ -1,11 +1,17 @@
 """A hot backup: taken while mail comes in, it opens; and it holds nothing of what was deleted."""
 
+import contextlib
 import json
 import os
+import pathlib
+import re
 import shutil
+import subprocess
 import threading
 
-from sealpost import crlf
+import pytest
+
+from sealpost import Tree, crlf, program
 
 
 def test_a_backup_taken_under_load_opens(fresh):
@@ -46,6 +52,54 @@ def test_a_backup_taken_under_load_opens(fresh):
         assert b"Subject: " in alice.read(mail["id"])
     tree.deliver(crlf("Subject: after\n\nx\n"), [alice.address])
     assert len(alice.list()) == len(there) + 1
+
+
+def readers(command):
+    """uid, root directory and network of those of this command's processes that have a database open."""
+    found = set()
+    family = pathlib.Path(f"/proc/{command.pid}/task/{command.pid}/children")
+    with contextlib.suppress(OSError):
+        for pid in (str(command.pid), *family.read_text().split()):
+            if "/data.mdb" in pathlib.Path(f"/proc/{pid}/maps").read_text():
+                uid = re.search(r"^Uid:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text(), re.M)[1]
+                found.add((int(uid), os.stat(f"/proc/{pid}/root").st_ino, os.readlink(f"/proc/{pid}/ns/net")))
+    return found
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can look into another's process")
+def test_root_does_not_read_what_the_store_has_written():
+    """LMDB believes its files: who reads one may have been taken over, and is then no more than the store was."""
+    tree = Tree("root").start()
+    alice = tree.user("alice")
+    for _ in range(10):
+        tree.deliver(crlf(f"Subject: x\n\n{os.urandom(2_000_000).hex()}\n"), [alice.address])
+    data = os.stat(tree.state / "data")
+    seen, expected = set(), {data.st_ino}
+    for i in range(20):
+        copy = tree.dir / f"copy-{i}"
+        backup = subprocess.Popen([program("sealpostctl", tree.mode), "--config", tree.config, "backup", copy])
+        while backup.poll() is None:
+            seen |= readers(backup)
+        assert backup.returncode == 0
+        expected.add(os.stat(copy / "data").st_ino)
+        if seen:
+            break
+    assert seen and {uid for uid, _, _ in seen} == {data.st_uid} != {0}
+    assert {root for _, root, _ in seen} <= expected
+    assert os.readlink("/proc/self/ns/net") not in {net for _, _, net in seen}
+    tree.remove()
+
+
+def test_a_damaged_database_is_no_copy(fresh):
+    tree = fresh().start()
+    tree.deliver(crlf("Subject: x\n\nx\n"), [tree.user("alice").address])
+    tree.stop()
+    path = tree.state / "data" / "data.mdb"
+    data = bytearray(path.read_bytes())
+    data[2 * 4096:] = os.urandom(len(data) - 2 * 4096)
+    path.write_bytes(data)
+    done = tree.ctl("backup", tree.dir / "copy", check=False)
+    assert done.returncode == 1 and done.stderr, done.stderr
 
 
 def test_what_was_deleted_is_not_in_it(fresh):
