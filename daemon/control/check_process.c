@@ -189,17 +189,31 @@ static void check_self_told(struct report *r, const struct subject *s)
                      : "off, it says");
 }
 
-/* The same file that sealpostctl would start next to itself. */
+/* What its service would start now: the program that the supervisor, or the door, was started as. A
+ * path that is not absolute is not known from here. */
+static bool named_program(const struct subject *s, char *path, size_t cap)
+{
+    return proc_read(s->row->alone ? s->pid : s->supervisor, "cmdline", path, cap) &&
+           path[0] == '/';
+}
+
+/* Roles are started from the file that their supervisor has open, whatever is in its place by now:
+ * an old version runs until all of it is started anew. */
 static void check_program(struct report *r, const struct subject *s)
 {
-    char path[64], exe[PATH_MAX];
+    char path[64], exe[PATH_MAX], named[PATH_MAX];
+    struct stat runs, there;
     snprintf(path, sizeof(path), "/proc/%d/exe", (int)s->pid);
     ssize_t n = readlink(path, exe, sizeof(exe) - 1);
-    if (n <= 0)
+    if (n <= 0 || stat(path, &runs) != 0)
         return;
     exe[n] = '\0';
-    bool gone = strstr(exe, " (deleted)") != NULL;
-    report_row(r, s->name, "program", gone ? NOT_THE_BIN : NULL, "%s", exe);
+    bool gone = runs.st_nlink == 0;
+    bool other =
+        !gone && named_program(s, named, sizeof(named)) &&
+        (stat(named, &there) != 0 || there.st_dev != runs.st_dev || there.st_ino != runs.st_ino);
+    report_row(r, s->name, "program", gone || other ? NOT_THE_BIN : NULL, "%s%s%s", exe,
+               other ? ", not " : "", other ? named : "");
 }
 
 void check_process(struct report *r, const struct subject *s)

@@ -6,6 +6,7 @@ import datetime
 import json
 import os
 import resource
+import shutil
 import signal
 import struct
 import subprocess
@@ -111,6 +112,34 @@ def test_filters_of_the_service_manager_are_no_finding():
     filters = [row for row in table if row["layer"] == "system call filter"]
     assert [row for row in filters if row["result"] != "ok"] == []
     assert sum("as built for" in row["found"] for row in filters) == 2 * len(ROLES) + 1
+
+
+def test_a_program_that_is_not_the_one_on_disk():
+    """Roles are started from the supervisor's open file: only a restart of all brings the new one."""
+    tree = Tree("root")
+    installed, aside = tree.dir / "sealpostd", tree.dir / "sealpostd.old"
+    shutil.copy(tree.binary, installed)
+    tree.binary = installed
+
+    def old():
+        return {row["where"]: (row["found"], row["what to do"]) for row in rows(tree)[0] if row["layer"] == "program"}
+    try:
+        tree.start()
+        assert old() == {}
+        os.rename(installed, aside)
+        shutil.copy(aside, installed)
+        assert set(old()) == {"supervisor", *ROLES}
+        assert old()["store"][0] == f"{aside}, not {installed}" and "restart the appliance" in old()["store"][1], old()
+        os.kill(tree.pids()["store"], signal.SIGKILL)
+        tree.wait_ready(2)
+        assert set(old()) == {"supervisor", *ROLES}
+        os.remove(aside)
+        assert {found for found, _ in old().values()} == {f"{aside} (deleted)"}
+        tree.stop()
+        tree.start()
+        assert old() == {}
+    finally:
+        tree.remove()
 
 
 # What is left out, and the layer that must name it. (no_new_privs cannot be left out: roles inherit it.)
