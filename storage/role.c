@@ -233,6 +233,9 @@ static enum sp_err prepare(struct role *role)
     enum sp_err err = store_open(DATA_DIR, role->config->map_size, &r->store);
     if (err == SP_ERR_STATE)
         role_log("the database is in use by another process");
+    if (err == SP_ERR_CONFIG)
+        role_log("the database is of another version of this program: install that one, or restore "
+                 "a backup of this one's");
     return err;
 }
 

@@ -29,8 +29,8 @@
 struct store;
 
 /* Opens (or makes) the store under the directory dir; SP_ERR_STATE: another process has it open;
- * SP_ERR_CONFIG: it was made by a newer version. Opens no file later. Remains of uploads that were
- * under way are swept by store_sweep. */
+ * SP_ERR_CONFIG: its layout is that of another version. Opens no file later. Remains of uploads
+ * that were under way are swept by store_sweep. */
 enum sp_err store_open(const char *dir, uint64_t map_size, struct store **out);
 /* Drops what was not committed. NULL is ignored. */
 void store_close(struct store *s);

@@ -1,4 +1,4 @@
-"""A hot backup: taken while mail comes in, it opens; and it holds nothing of what was deleted."""
+"""A hot backup: taken while mail comes in, it opens; it holds nothing of what was deleted; it is the way back."""
 
 import contextlib
 import json
@@ -139,3 +139,28 @@ def test_a_restore_where_nothing_was_before(fresh):
     tree.start()
     assert "slots: is new beside an older database" in tree.said() and "keeper.key" not in tree.said()
     assert b"Subject: kept" in alice.read(alice.newest()["id"])
+
+
+def test_a_database_of_a_newer_version_is_refused(fresh):
+    """Who goes back to an older program needs the backup that he made before."""
+    tree = fresh().start()
+    alice = tree.user("alice")
+    tree.deliver(crlf("Subject: before\n\nx\n"), [alice.address])
+    tree.ctl("backup", tree.dir / "copy")
+    tree.stop()
+    data = tree.state / "data" / "data.mdb"
+    found = re.search(rb"schema\0{7}(.)", data.read_bytes(), re.S)
+    with open(data, "r+b") as f:  # the number of the layout, in each page that has it
+        newer = re.sub(rb"schema\0{7}(.)", lambda m: m[0][:-1] + bytes([found[1][0] + 1]), f.read(), flags=re.S)
+        f.seek(0)
+        f.write(newer)
+    tree.start(wait=False)
+    assert tree.process.wait(60) != 0
+    assert "sealpostd: ready" not in tree.said() and "or restore a backup" in tree.said(), tree.said()
+    assert data.read_bytes() == newer
+    owner = os.stat(data)
+    shutil.copy(tree.dir / "copy" / "data" / "data.mdb", data)
+    os.chown(data, owner.st_uid, owner.st_gid)
+    (tree.state / "data" / "lock.mdb").unlink()
+    tree.start()
+    assert b"Subject: before" in alice.read(1)
