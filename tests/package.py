@@ -4,6 +4,7 @@ makes it, and the namespaces in which all of this runs. What is checked are the 
 of the tests is in that system."""
 import ctypes
 import fcntl
+import functools
 import json
 import os
 import pathlib
@@ -171,10 +172,14 @@ def own_network():
         fcntl.ioctl(s, 0x8914, struct.pack("16sh22x", b"lo", 0x1 | 0x40))  # SIOCSIFFLAGS: up, running
 
 
+@functools.cache  # a tree may be started when they are removed
+def unit_text(name):
+    return at(f"/usr/lib/systemd/system/{name}.service").read_text()
+
+
 def unit(key, name="sealpost"):
     """All that a unit says of a key, as systemd would join it."""
-    text = at(f"/usr/lib/systemd/system/{name}.service").read_text()
-    return " ".join(re.findall(rf"(?m)^{key}=(.*)$", text)).split()
+    return " ".join(re.findall(rf"(?m)^{key}=(.*)$", unit_text(name))).split()
 
 
 # ProtectProc=invisible, ProcSubset=pid: what the unit leaves of /proc.
@@ -188,7 +193,7 @@ def capabilities(name):
 class Door:
     """The installed door, under its uid, with its one capability and a copy of the configuration."""
 
-    def __init__(self):
+    def __init__(self, program):
         uid, caps = ids("passwd")["sealpost-door"][2], capabilities("sealpost-door")
         place = at("/run/sealpost-door")
         place.mkdir(exist_ok=True)
@@ -199,7 +204,7 @@ class Door:
         self.log = open(at("/root/door"), "w+")
         self.process = subprocess.Popen(
             [*ENTER, "sh", "-ec", LESS_PROC, "sh", "setpriv", "--reuid", uid, "--regid", uid, "--clear-groups",
-             "--bounding-set", caps, "--inh-caps", caps, "--ambient-caps", caps, "--no-new-privs", "sealpostd", "--as-door",
+             "--bounding-set", caps, "--inh-caps", caps, "--ambient-caps", caps, "--no-new-privs", program, "--as-door",
              SOCKET, "--config", "/run/sealpost-door/sealpost.conf"], stderr=self.log, env=ENV, umask=0o077)
         for _ in range(200):
             if ": ready: " in at("/root/door").read_text():
@@ -216,14 +221,14 @@ class Door:
 class Tree:
     """The installed daemon, with the capabilities, limits and /proc that the unit leaves it, and no network."""
 
-    def __init__(self):
-        self.door = Door()
+    def __init__(self, program="sealpostd"):
+        self.door = Door(program)
         limits = [f"--{name}={self.limit(name)}" for name in ("core", "memlock", "nofile")]
         self.log = open(at("/root/stderr"), "w+")
         at("/run/sealpost").mkdir(mode=0o700, exist_ok=True)
         self.process = subprocess.Popen(
             [*ENTER, "sh", "-ec", LESS_PROC, "sh", "prlimit", *limits, "unshare", "--net", "setpriv", "--bounding-set",
-             capabilities("sealpost"), "--inh-caps", "-all", "--no-new-privs", "sealpostd", "--config", CONF, "--door", SOCKET],
+             capabilities("sealpost"), "--inh-caps", "-all", "--no-new-privs", program, "--config", CONF, "--door", SOCKET],
             stderr=self.log, env=ENV, umask=0o077)
         self.wait(lambda: "sealpostd: ready" in self.said())
 
@@ -339,6 +344,25 @@ def inspect():
     say(f"audit log: {out.strip().splitlines()[-1]}")
 
 
+def refuses(tree, *args):
+    """What takes the package away does not, while something that it cannot end runs with the state."""
+    before = at("/var/lib/sealpost/slots").read_bytes()
+    _, err, status = run(*args, status=None)
+    assert status != 0 and "end it, then" in err, err
+    assert before.strip(b"\0") and at("/var/lib/sealpost/slots").read_bytes() == before
+    assert tree.process.poll() is None and at("/var/lib/sealpost/data/data.mdb").exists(), tree.said()
+
+
+def not_under_a_running_one():
+    tree = Tree()
+    refuses(tree, "apt-get", "-y", "-q", "remove", "sealpost")
+    refuses(tree, "apt-get", "-y", "-q", "purge", "sealpost")
+    run("dpkg", "--verify", "sealpost")
+    assert sealpost("alice", "list")[0]
+    tree.stop()
+    say("neither removed nor purged under a tree that was started by hand")
+
+
 def removed_and_back(message, mail):
     before = {p: p.stat().st_size for p in at("/var/lib/sealpost").rglob("*") if p.is_file()}
     apt("remove", "sealpost")
@@ -355,6 +379,13 @@ def removed_and_back(message, mail):
 
 
 def purged():
+    own = "/usr/local/sbin/sealpostd"
+    shutil.copy2(at("/usr/sbin/sealpostd"), at(own))
+    apt("remove", "sealpost")
+    tree = Tree(own)
+    refuses(tree, "dpkg", "--purge", "sealpost")
+    tree.stop()
+    at(own).unlink()
     slots = os.open(at("/var/lib/sealpost/slots"), os.O_RDONLY)
     size = os.fstat(slots).st_size
     assert size > 0
@@ -403,6 +434,7 @@ def main():
     tree.stop()
     say("ended cleanly")
     suggested()
+    not_under_a_running_one()
     removed_and_back(message, mail)
     purged()
 

@@ -95,7 +95,7 @@ else
         >"$C/$suite-systemd.log" 2>&1 || { tail -20 "$C/$suite-systemd.log"; exit 1; }
     keep "$work/boot" "$suite-systemd.tar"
 fi
-cp "$work/sealpost.deb" tests/package_boot.sh "$work/boot/root/"
+cp "$work/sealpost.deb" tests/package_boot.sh tests/package_life.sh "$work/boot/root/"
 echo "127.0.0.1 localhost mail.example.org" >"$work/boot/etc/hosts"
 cat >"$work/boot/etc/systemd/system/try.service" <<'UNIT'
 [Unit]
@@ -112,7 +112,7 @@ case $(stat -f -c %T "$work") in
 ext2/ext3 | xfs | tmpfs) ;;
 *) sed -i 's/^#slots = .*/slots = accept-cow/' "$work/boot/etc/sealpost/sealpost.conf" ;;
 esac
-SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 timeout 300 systemd-nspawn -q -D "$work/boot" --machine="sealpost-$suite" \
+SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 timeout 600 systemd-nspawn -q -D "$work/boot" --machine="sealpost-$suite" \
     --register=no --keep-unit --private-network --console=pipe --capability=all --system-call-filter="memfd_secret \
     landlock_create_ruleset landlock_add_rule landlock_restrict_self" --boot </dev/null >>"$C/$suite-boot.log" 2>&1 || :
 sed 's/^/  /' "$work/boot/root/boot.out"

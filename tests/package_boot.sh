@@ -72,7 +72,7 @@ done
 mail second
 # A new listener takes a restart of the service alone; a key may be a credential.
 door=$(state MainPID sealpost-door)
-printf '[smtp]\nlisten = 127.0.0.1:25\nlisten = 127.0.0.1:2025\n' >>/etc/sealpost/sealpost.conf
+printf '[smtp]\nlisten = 127.0.0.1:25\nlisten = 127.0.0.1:2025\nmax_connections_per_minute = 0\n' >>/etc/sealpost/sealpost.conf
 sed -i 's|^key = .*|key = credential:tls.key|' /etc/sealpost/sealpost.conf
 mkdir -p /etc/systemd/system/sealpost.service.d
 mv /etc/sealpost/privkey.pem /root/tls.key
@@ -104,4 +104,6 @@ systemctl stop sealpost || fail stop
 [ "$(state Result) $(state ExecMainStatus)" = "success 0" ] || fail "it did not end cleanly"
 sealpostctl audit verify /var/log/sealpost/audit.log || fail "audit verify"
 for unit in sealpost sealpost-door; do systemd-analyze security $unit --no-pager | tail -1; done
+systemctl start sealpost || fail "start after stop"
+. /root/package_life.sh
 echo "the unit: good"
