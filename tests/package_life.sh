@@ -37,7 +37,7 @@ until [ -e /root/enough ]; do
     ) 2>/dev/null && echo "$EPOCHREALTIME $n" >>/root/accepted
     sleep 0.02
 done
-cat <&4 >/root/idle
+timeout 20 cat <&4 >/root/idle
 SENDER
 accepted() { wc -l </root/accepted; }
 until_accepted() { # HOW MANY
