@@ -43,7 +43,7 @@ CONTROL  := $(wildcard daemon/control/*.c)
 CLIENT   := $(wildcard client/*.c)
 
 SEALPOSTD   := daemon/main.c $(DAEMON) $(SANDBOX) $(ENVELOPE)
-SEALPOSTCTL := $(CONTROL) daemon/inplace.c daemon/ipc.c daemon/config.c daemon/config_keys.c daemon/config_listen.c daemon/credential.c daemon/domain.c daemon/selfsigned.c daemon/audit/log.c \
+SEALPOSTCTL := $(CONTROL) daemon/inplace.c daemon/ipc.c daemon/config.c daemon/config_keys.c daemon/config_listen.c daemon/credential.c daemon/domain.c daemon/selfsigned.c daemon/audit/log.c daemon/audit/head.c \
                daemon/keeper/dkimkey.c daemon/pem.c daemon/aside.c daemon/certificate.c daemon/tlspair.c $(SANDBOX) $(ENVELOPE)
 SEALPOST    := $(CLIENT) $(ENVELOPE) sandbox/lockmem.c
 UNIT        := $(wildcard tests/unit/test_*.c)

@@ -6,6 +6,7 @@
 #include "daemon/audit/render.c"
 #undef LABEL
 #include "daemon/audit/log.c"
+#include "daemon/audit/head.c"
 
 #include <jansson.h>
 

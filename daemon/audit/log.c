@@ -3,6 +3,8 @@
 #include "daemon/audit/log.h"
 #include "envelope/wire.h"
 
+#include <errno.h>
+#include <inttypes.h>
 #include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
@@ -222,7 +224,9 @@ struct check {
     /* What did not parse since the last good line. */
     crypto_hash_sha256_state torn_hash;
     uint64_t torn_bytes, torn_line;
+    const struct audit_head *head;
     size_t file;
+    bool begun; /* the file has an event */
 };
 
 static enum sp_err finding(struct check *c, uint64_t line, enum sp_err err, const char *why)
@@ -273,6 +277,13 @@ static enum sp_err check_torn(struct check *c, const struct audit_line *line)
     return SP_OK;
 }
 
+static void use_key(struct check *c, const uint8_t key[AUDIT_HASH])
+{
+    memcpy(c->key, key, AUDIT_HASH);
+    c->report->at_head = c->head != NULL && audit_head_has(c->head, key);
+    c->report->reached |= c->report->at_head;
+}
+
 static enum sp_err check_checkpoint(struct check *c, const struct audit_line *line)
 {
     uint8_t next[AUDIT_HASH], signature[crypto_sign_BYTES], message[AUDIT_SIGNED_MAX];
@@ -288,7 +299,7 @@ static enum sp_err check_checkpoint(struct check *c, const struct audit_line *li
         return bad(c, SP_ERR_FORMAT, "is a checkpoint that is too long");
     if (crypto_sign_verify_detached(signature, message, len, c->key) != 0)
         return bad(c, SP_ERR_AUTH, "is a checkpoint whose signature is wrong");
-    memcpy(c->key, next, sizeof(next));
+    use_key(c, next);
     c->report->checkpoints++;
     c->report->covered = line->seq;
     return SP_OK;
@@ -299,8 +310,9 @@ static enum sp_err check_key(struct check *c, const struct audit_line *line)
 {
     uint8_t key[AUDIT_HASH];
     if (line->seq == c->report->first) {
-        if (!audit_line_key(line, "audit_key", c->key))
+        if (!audit_line_key(line, "audit_key", key))
             return bad(c, SP_ERR_FORMAT, "is the first line and names no key");
+        use_key(c, key);
         sodium_bin2hex(c->report->first_key, AUDIT_HEX + 1, c->key, AUDIT_HASH);
     }
     if ((audit_line_is(line, "start") || audit_line_is(line, "log.rotated")) &&
@@ -330,6 +342,8 @@ static enum sp_err check_event(struct check *c, const struct audit_line *line)
         return bad(c, SP_ERR_AUTH, "does not follow the line before (seq)");
     if (memcmp(line->prev, c->prev, AUDIT_HASH) != 0)
         return bad(c, SP_ERR_AUTH, "does not follow the line before (prev)");
+    if (!c->begun && c->file > 0 && !audit_line_is(line, "log.rotated"))
+        return bad(c, SP_ERR_FORMAT, "begins a file that follows another, and is no log.rotated");
     enum sp_err err = check_torn(c, line);
     if (err == SP_OK)
         err = check_key(c, line);
@@ -337,6 +351,7 @@ static enum sp_err check_event(struct check *c, const struct audit_line *line)
         err = check_checkpoint(c, line);
     if (err != SP_OK)
         return err;
+    c->begun = true;
     c->report->events = line->seq;
     memcpy(c->prev, line->hash, AUDIT_HASH);
     return SP_OK;
@@ -354,41 +369,72 @@ static enum sp_err check_line(struct check *c, size_t len)
     return c->torn_bytes <= AUDIT_TORN_MAX ? SP_OK : bad(c, err, "is not a line of an audit log");
 }
 
-static enum sp_err check_file(struct check *c, FILE *log, bool last, char *buf)
+/* How a log.torn begins that was being written when the next crash came. */
+static bool is_note_begun(const struct check *c, const char *bytes, size_t len)
+{
+    char note[64];
+    int n = snprintf(note, sizeof(note), "{\"seq\":%" PRIu64 ",\"time\":\"", c->report->events + 1);
+    return memcmp(bytes, note, len < (size_t)n ? len : (size_t)n) == 0;
+}
+
+/* Bytes without a newline at the very end: being written now, or left by a crash, and the next
+ * start will note them. Whole lines before them that are none of a log may only be what an earlier
+ * crash left, whose note is being written. */
+static enum sp_err check_unfinished(struct check *c, size_t len)
+{
+    struct audit_line line;
+    if (audit_line_parse(c->text, len, &line) == SP_ERR_AUTH) /* no crash leaves that */
+        return bad(c, SP_ERR_AUTH, "was changed: its hash is not the one of its bytes");
+    if (c->torn_line != 0 && !is_note_begun(c, c->text, len))
+        return finding(c, c->torn_line, SP_ERR_FORMAT, "is not a line of an audit log");
+    c->report->unfinished = c->torn_bytes + (c->torn_line != 0) + len;
+    c->torn_line = 0;
+    return SP_OK;
+}
+
+static enum sp_err check_text(struct check *c, FILE *log, bool last, char *buf)
 {
     size_t len;
     bool ended;
     enum sp_err err;
-    c->text = buf;
-    c->report->lines = 0;
-    for (;;) {
-        err = audit_read_line(log, buf, AUDIT_TORN_MAX, &len, &ended);
-        if (err == SP_ERR_SYSTEM)
-            return err;
-        if (err == SP_ERR_NOT_FOUND)
-            break;
+    while ((err = audit_read_line(log, buf, AUDIT_TORN_MAX, &len, &ended)) == SP_OK) {
         c->report->lines++;
-        if (err == SP_ERR_LIMIT)
-            return bad(c, SP_ERR_FORMAT, "is longer than a line can be");
         if (!ended && !last)
             return bad(c, SP_ERR_FORMAT, "ends in the middle, and another file follows");
-        if (!ended) { /* together with what did not parse before it, if anything */
-            c->report->unfinished = c->torn_bytes + (c->torn_line != 0) + len;
-            return SP_OK;
-        }
+        if (!ended)
+            return check_unfinished(c, len);
         err = check_line(c, len);
         if (err != SP_OK)
             return err;
     }
-    if (c->torn_line != 0)
-        return finding(c, c->torn_line, SP_ERR_FORMAT, "is not a line of an audit log");
-    return SP_OK;
+    c->report->lines += err == SP_ERR_LIMIT;
+    if (err == SP_ERR_LIMIT)
+        return bad(c, SP_ERR_FORMAT, "is longer than a line can be");
+    return err == SP_ERR_NOT_FOUND ? SP_OK : finding(c, 0, err, NULL);
 }
 
-enum sp_err audit_verify(FILE *const *log, size_t n, const char *first_key,
-                         struct audit_report *out)
+static enum sp_err check_file(struct check *c, FILE *log, bool last, char *buf)
 {
-    struct check c = {.report = out};
+    if (log == NULL)
+        return finding(c, 0, SP_ERR_SYSTEM, NULL);
+    c->text = buf;
+    c->report->lines = 0;
+    c->begun = false;
+    enum sp_err err = check_text(c, log, last, buf);
+    int reason = errno;
+    fclose(log);
+    errno = reason;
+    if (err == SP_OK && c->torn_line != 0)
+        err = finding(c, c->torn_line, SP_ERR_FORMAT, "is not a line of an audit log");
+    if (err == SP_OK && !c->begun)
+        err = finding(c, 0, SP_ERR_NOT_FOUND, "holds no event");
+    return err;
+}
+
+enum sp_err audit_verify(const struct audit_files *files, const char *first_key,
+                         const struct audit_head *head, struct audit_report *out)
+{
+    struct check c = {.report = out, .head = head};
     *out = (struct audit_report){0};
     if (sodium_init() < 0)
         return SP_ERR_CRYPTO;
@@ -396,37 +442,13 @@ enum sp_err audit_verify(FILE *const *log, size_t n, const char *first_key,
     if (buf == NULL)
         return SP_ERR_MEMORY;
     enum sp_err err = SP_OK;
-    for (c.file = 0; err == SP_OK && c.file < n; c.file++)
-        err = check_file(&c, log[c.file], c.file + 1 == n, buf);
+    for (c.file = 0; err == SP_OK && c.file < files->n; c.file++)
+        err = check_file(&c, files->open(files->ctx, c.file), c.file + 1 == files->n, buf);
     c.file = 0;
     if (out->events > 0)
         sodium_bin2hex(out->current_key, sizeof(out->current_key), c.key, sizeof(c.key));
     if (err == SP_OK && first_key != NULL && strcmp(first_key, out->first_key) != 0)
         err = finding(&c, 1, SP_ERR_AUTH, "begins with another key than the one noted elsewhere");
     free(buf);
-    return err;
-}
-
-enum sp_err audit_verify_head(FILE *key_state, const struct audit_report *report)
-{
-    uint8_t record[AUDIT_SLOT_RECORD], secret[crypto_sign_SECRETKEYBYTES], key[AUDIT_HASH];
-    char text[AUDIT_HEX + 1];
-    enum sp_err err = SP_ERR_AUTH;
-    setvbuf(key_state, NULL, _IONBF, 0); /* no copies of a seed in buffers */
-    for (unsigned slot = 0; slot < 2 && err == SP_ERR_AUTH; slot++) {
-        if (fseek(key_state, (long)(slot * AUDIT_SLOT_SIZE), SEEK_SET) != 0 ||
-            fread(record, 1, sizeof(record), key_state) != sizeof(record)) {
-            err = SP_ERR_FORMAT;
-            break;
-        }
-        if (sodium_is_zero(record, 8))
-            continue;
-        crypto_sign_seed_keypair(key, secret, record + 8);
-        sodium_bin2hex(text, sizeof(text), key, sizeof(key));
-        if (strcmp(text, report->current_key) == 0)
-            err = SP_OK;
-    }
-    sodium_memzero(record, sizeof(record));
-    sodium_memzero(secret, sizeof(secret));
     return err;
 }

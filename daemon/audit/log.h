@@ -66,6 +66,16 @@ enum sp_err audit_read_line(FILE *log, char *line, size_t cap, size_t *len, bool
 #define AUDIT_SLOT_SIZE   4096u
 #define AUDIT_SLOT_RECORD (8u + 32u)
 
+/* The public keys of those private ones that the key state file has. */
+struct audit_head {
+    uint64_t generation[2]; /* 0: an empty slot */
+    uint8_t key[2][AUDIT_HASH];
+};
+/* SP_ERR_FORMAT: not a key state file. */
+enum sp_err audit_head_read(FILE *key_state, struct audit_head *out);
+/* The slot has this key. */
+bool audit_head_has(const struct audit_head *head, const uint8_t key[AUDIT_HASH]);
+
 struct audit_report {
     uint64_t lines;       /* lines of text that were read of the last file */
     uint64_t first;       /* seq of the first good event: 1, unless earlier files are missing */
@@ -74,25 +84,38 @@ struct audit_report {
     uint64_t covered;     /* seq of the newest good checkpoint: up to there a change would be found
                              even if the machine was taken over since; 0: no checkpoint yet */
     uint64_t torn;        /* unfinished lines of crashes, noted by log.torn */
-    uint64_t unfinished;  /* bytes after the last newline: being written, or torn since */
+    uint64_t unfinished;  /* bytes after the last whole line: being written, or torn since */
+    bool reached;         /* a key of the head was the current one somewhere */
+    bool at_head;         /* and is so at the end */
     size_t bad_file;      /* index of the file that has the first bad line */
-    uint64_t bad_line;    /* that line, counted from 1 in its file; 0: none */
+    uint64_t bad_line;    /* that line, counted from 1 in its file; 0: the file as such */
     const char *why;      /* a few words on it; NULL: none */
     char first_key[AUDIT_HEX + 1];
     char current_key[AUDIT_HEX + 1]; /* will sign the next checkpoint */
 };
 
-/* Verifies a log that lies in n files, oldest first. It begins with its first line, or, if earlier
- * files are missing, with a log.rotated, whose word is taken for what was before. first_key: 64 hex
- * digits noted elsewhere (the first public key, or the one that the first of these files begins
- * with), or NULL to take the log's word for it. SP_OK; else the first finding is in out:
- * SP_ERR_FORMAT, SP_ERR_AUTH (hash, chain, signature, key), SP_ERR_SYSTEM (reading failed),
- * SP_ERR_MEMORY. */
-enum sp_err audit_verify(FILE *const *log, size_t n, const char *first_key,
-                         struct audit_report *out);
-/* Compares a verified log with the appliance's key state file: a log that was cut back to an older
- * checkpoint is whole in itself, but nobody has the private key for its current_key any more.
- * SP_ERR_AUTH: it was cut (or replaced); SP_ERR_FORMAT: not a key state file. */
-enum sp_err audit_verify_head(FILE *key_state, const struct audit_report *report);
+/* The n files (one at least) of a log, oldest first. open: the i-th, or NULL, and errno says why.
+ * They are opened and closed one after the other, as there may be more than a process may have
+ * open. */
+struct audit_files {
+    FILE *(*open)(void *ctx, size_t i);
+    void *ctx;
+    size_t n;
+};
+
+/* Verifies a log. It begins with its first line, or, if earlier files are missing, with a
+ * log.rotated, whose word is taken for what was before. first_key: 64 lower-case hex digits noted
+ * elsewhere (the first public key, or the one that the first of these files begins with), or NULL
+ * to take the log's word for it. head: the key state as it was before, or NULL to look for none.
+ * SP_OK; else the first finding is in out: SP_ERR_FORMAT, SP_ERR_AUTH (hash, chain, signature,
+ * key), SP_ERR_NOT_FOUND (a file without an event), SP_ERR_SYSTEM (opening or reading bad_file
+ * failed: errno), SP_ERR_MEMORY. */
+enum sp_err audit_verify(const struct audit_files *files, const char *first_key,
+                         const struct audit_head *head, struct audit_report *out);
+/* Compares a log that was verified with the key state as it was before and after that: a log that
+ * was cut back to an older checkpoint is whole in itself, but nobody has the private key for its
+ * current_key any more. While the appliance goes on, the log has reached what was before. */
+bool audit_head_agrees(const struct audit_head *before, const struct audit_head *after,
+                       const struct audit_report *report);
 
 #endif

@@ -37,7 +37,8 @@ static const char usage_text[] =
     "  dkim --new KIND FILE       a new key: rsa, ed25519\n"
     "  audit verify [FILE...] [--key HEX]\n"
     "                             checks the audit log, from its first line and over all its\n"
-    "                             files; --key: the first public key, as it was noted elsewhere\n"
+    "                             files, and its end by audit.key; FILE...: files elsewhere, but\n"
+    "                             not their end; --key: the first public key, as it was noted\n"
     "  audit rotate               the log goes on in a new file; prints the old one's name\n"
     "\n"
     "  --config FILE              default /etc/sealpost/sealpost.conf\n"
@@ -126,6 +127,7 @@ static int show_dkim(const struct options *o, char **args, size_t n)
     return 2;
 }
 
+#define ANY SIZE_MAX
 static const struct verb {
     const char *noun, *verb; /* verb NULL: the noun alone */
     size_t min, max;         /* words with these two */
@@ -137,7 +139,7 @@ static const struct verb {
     {"queue", "list", 2, 2, ask_store},        {"queue", "retry", 3, 3, ask_store},
     {"queue", "drop", 3, 3, ask_store},        {"link", "list", 2, 2, ask_store},
     {"link", "revoke", 3, 3, ask_store},       {"status", NULL, 1, 1, ask_status},
-    {"audit", "verify", 2, 500, verify_audit}, {"audit", "rotate", 2, 2, ask_rotate},
+    {"audit", "verify", 2, ANY, verify_audit}, {"audit", "rotate", 2, 2, ask_rotate},
     {"check", NULL, 1, 1, run_check},          {"backup", NULL, 2, 2, make_backup},
     {"dkim", NULL, 1, 2, show_dkim},           {"setup", NULL, 1, 1, run_setup},
 };

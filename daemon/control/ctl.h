@@ -37,7 +37,7 @@ extern const char *const ctl_role_names[];
 int setup_run(const struct config *config);
 
 /* verify.c: `audit verify`; the exit status. No files: the appliance's own log, all its files, and
- * its end compared with the key state. */
+ * its end compared with the key state. key: as it was given; one that is no key is wrong usage. */
 int verify_run(const struct config *config, char **files, size_t n, const char *key, bool json);
 
 /* backup.c: the database and the keeper's key into a new folder, while the appliance runs; the exit
