@@ -25,8 +25,9 @@ struct copy {
     struct audit_head head;
 };
 
-/* One log, another with other keys, and the first one as it was a while before. */
-static struct copy good, other, older;
+/* One log, another with other keys, the first one as it was a while before, and what one has made
+ * of that who took the key then. */
+static struct copy good, other, older, forged;
 
 /* --- making --- */
 
@@ -56,9 +57,9 @@ static void take(struct copy *out, const char *name)
     fclose(f);
 }
 
-static void take_head(struct audit_head *out)
+static void take_head(struct audit_head *out, const char *name)
 {
-    FILE *f = fopen("key", "r");
+    FILE *f = fopen(name, "r");
     assert_int_equal(audit_head_read(f, out), SP_OK);
     fclose(f);
 }
@@ -68,10 +69,49 @@ static int open_anew(const char *name)
     return open(name, O_RDWR | O_APPEND | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
 }
 
-/* before: what there was after the checkpoint in the last file, or NULL. */
-static void make(struct copy *out, struct copy *before)
+static const char *const name[N] = {"1", "2", "3"};
+
+static void take_all(struct copy *out)
 {
-    static const char *const name[N] = {"1", "2", "3"};
+    for (size_t i = 0; i < N; i++)
+        take(out, name[i]);
+    take_head(&out->head, "key");
+}
+
+static int copy_file(const char *from, const char *to, int flags)
+{
+    char buf[65536];
+    FILE *f = fopen(from, "r");
+    size_t n = fread(buf, 1, sizeof(buf), f);
+    fclose(f);
+    int fd = open(to, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC | flags, 0600);
+    assert_int_equal(write(fd, buf, n), n);
+    return fd;
+}
+
+/* Goes on with copies of the last file and the key. */
+static void forge(struct copy *out)
+{
+    struct chain *c;
+    const char *why;
+    int log = copy_file(name[N - 1], "log", O_APPEND), key = copy_file("key", "stolen", 0);
+    assert_int_equal(chain_open(log, key, &c, &why), SP_OK);
+    put_event(c, "message.deleted");
+    assert_int_equal(chain_checkpoint(c), SP_OK);
+    take(out, name[0]);
+    take(out, name[1]);
+    take(out, "log");
+    take_head(&out->head, "stolen");
+    chain_free(c);
+    close(log);
+    close(key);
+    unlink("log");
+    unlink("stolen");
+}
+
+/* before: as it was without its last two lines; fork: what was made of that with its key. */
+static void make(struct copy *out, struct copy *before, struct copy *fork)
+{
     struct chain *c;
     const char *why;
     uint64_t last;
@@ -83,20 +123,23 @@ static void make(struct copy *out, struct copy *before)
         assert_int_equal(chain_rotate(c, open_anew(name[i]), &last), SP_OK);
         put_some(c);
     }
-    for (size_t i = 0; before != NULL && i < N; i++)
-        take(before, name[i]);
-    if (before != NULL)
-        take_head(&before->head);
+    take_all(before);
+    forge(fork);
     put_event(c, "stop");
     assert_int_equal(chain_checkpoint(c), SP_OK);
-    for (size_t i = 0; i < N; i++)
-        take(out, name[i]);
-    take_head(&out->head);
+    take_all(out);
     chain_free(c);
     for (size_t i = 0; i < N; i++)
         unlink(name[i]);
     unlink("key");
     close(key);
+}
+
+static void drop(struct copy *c)
+{
+    for (size_t i = 0; i < c->n; i++)
+        free(c->text[i]);
+    *c = (struct copy){0};
 }
 
 static int set_up(void **state)
@@ -107,16 +150,12 @@ static int set_up(void **state)
     assert_int_equal(lockmem_init(LOCKMEM_NONE, &got), SP_OK);
     if (mkdtemp(folder) == NULL || chdir(folder) != 0)
         return -1;
-    make(&good, &older);
-    make(&other, NULL);
+    struct copy unused[2] = {{.n = 0}, {.n = 0}};
+    make(&good, &older, &forged);
+    make(&other, &unused[0], &unused[1]);
+    drop(&unused[0]);
+    drop(&unused[1]);
     return chdir("/") == 0 ? rmdir(folder) : -1;
-}
-
-static void drop(struct copy *c)
-{
-    for (size_t i = 0; i < c->n; i++)
-        free(c->text[i]);
-    *c = (struct copy){0};
 }
 
 static int tear_down(void **state)
@@ -125,6 +164,7 @@ static int tear_down(void **state)
     drop(&good);
     drop(&other);
     drop(&older);
+    drop(&forged);
     return 0;
 }
 
@@ -221,7 +261,7 @@ static void test_whole(void **state)
     assert_int_equal(report.first, 1);
     assert_int_equal(report.covered, report.events);
     assert_int_equal(report.checkpoints, 2 * N);
-    assert_true(passes(&good) && passes(&other) && passes(&older));
+    assert_true(passes(&good) && passes(&other) && passes(&older) && passes(&forged));
 }
 
 static void test_every_byte(void **state)
@@ -309,10 +349,20 @@ static void put_older_tail(struct copy *c)
     put_file(c, 2, &older, 2);
 }
 
+static void put_forged_tail(struct copy *c)
+{
+    put_file(c, 2, &forged, 2);
+}
+
 static void put_other_log(struct copy *c)
 {
     for (size_t i = 0; i < N; i++)
         put_file(c, i, &other, i);
+}
+
+static void bytes_between(struct copy *c)
+{
+    c->text[0][c->len[0]++] = 'x';
 }
 
 static void garbage(struct copy *c)
@@ -373,7 +423,9 @@ static void test_deeds(void **state)
         {"lines of another log", splice_lines, SP_ERR_AUTH, 2, "(prev)"},
         {"tail repeated", repeat_tail, SP_ERR_AUTH, 2, "(seq)"},
         {"an older tail", put_older_tail, SP_OK, 0, NULL},
+        {"a tail signed with a key of that time", put_forged_tail, SP_OK, 0, NULL},
         {"another log", put_other_log, SP_OK, 0, NULL},
+        {"bytes between files", bytes_between, SP_ERR_FORMAT, 0, "ends in the middle"},
         {"garbage", garbage, SP_ERR_FORMAT, 2, "is not a line"},
         {"garbage and bytes", garbage_and_bytes, SP_ERR_FORMAT, 2, "is not a line"},
         {"garbage, a later note", garbage_and_a_later_note, SP_ERR_FORMAT, 2, "is not a line"},
