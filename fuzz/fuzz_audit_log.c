@@ -18,6 +18,13 @@ static void mend(char *line, size_t len)
     memcpy(line + len - 2 - AUDIT_HEX, hex, AUDIT_HEX);
 }
 
+static void mend_lines(char *text, size_t size)
+{
+    for (char *at = text, *end; (end = memchr(at, '\n', (size_t)(text + size - at))) != NULL;
+         at = end + 1)
+        mend(at, (size_t)(end - at));
+}
+
 #define MAX_FILES 8u
 
 struct input {
@@ -65,10 +72,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     char *copy = malloc(size);
     memcpy(copy, data, size);
-    for (char *at = copy, *end; (end = memchr(at, '\n', (size_t)(copy + size - at))) != NULL;
-         at = end + 1)
-        mend(at, (size_t)(end - at));
     split(copy, size, &in);
+    for (size_t i = 0; i < in.n; i++)
+        mend_lines(in.at[i], in.len[i]);
     struct audit_files files = {open_part, &in, in.n};
     judge(&in, audit_verify(&files, NULL, NULL, &report), &report, size);
     free(copy);

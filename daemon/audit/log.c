@@ -46,7 +46,7 @@ static bool take_number(struct cursor *c, uint64_t *out)
     size_t n = 0;
     for (; n < c->left && is_digit(c->at[n]); n++) {
         unsigned digit = (unsigned)(c->at[n] - '0');
-        if ((n > 0 && c->at[0] == '0') || v > (UINT64_MAX - digit) / 10)
+        if ((n > 0 && c->at[0] == '0') || v > (AUDIT_NUMBER_MAX - digit) / 10)
             return false;
         v = v * 10 + digit;
     }

@@ -31,6 +31,8 @@
 #define AUDIT_HEX      64u
 #define AUDIT_LINE_MAX (32u * 1024u) /* bytes of a line with its newline */
 #define AUDIT_TORN_MAX (64u * 1024u) /* bytes that a crash may leave */
+/* What every reader of JSON takes (RFC 7493 section 2.2), and the most that a number may be. */
+#define AUDIT_NUMBER_MAX ((UINT64_C(1) << 53) - 1)
 
 /* One line, taken apart; the pointers lead into it. */
 struct audit_line {

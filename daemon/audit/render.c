@@ -2,15 +2,13 @@
  * into the log but values of the fields of the events that are its own to report. */
 #include "daemon/audit/render.h"
 #include "daemon/audit/events.h"
+#include "daemon/audit/log.h"
 #include "daemon/audit/schema.h"
 #include "envelope/keys.h"
 
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-
-#define NUMBER_MAX                                                                                 \
-    ((UINT64_C(1) << 53) - 1) /* what every reader of JSON takes: RFC 7493 section 2.2 */
 
 static void put_bytes(struct audit_text *out, const void *bytes, size_t n)
 {
@@ -97,7 +95,7 @@ static void put_value(struct audit_text *out, char type, struct wire_in *body)
         break;
     case 'u':
         number = wire_get_u64(body);
-        if (number > NUMBER_MAX)
+        if (number > AUDIT_NUMBER_MAX)
             wire_in_fail(body);
         audit_put_number(out, number);
         break;

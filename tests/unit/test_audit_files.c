@@ -504,6 +504,28 @@ static void test_while_it_is_written(void **state)
     drop(&c);
 }
 
+/* Whoever reads the log as JSON, and the report of its verification, is to see the same numbers. */
+static void test_numbers(void **state)
+{
+    char text[1024];
+    struct audit_line line;
+    static const struct {
+        const char *number;
+        enum sp_err err; /* SP_ERR_AUTH: well-formed, but the hash is none of it */
+    } numbers[] = {{"9007199254740991", SP_ERR_AUTH},
+                   {"9007199254740992", SP_ERR_FORMAT},
+                   {"18446744073709551615", SP_ERR_FORMAT},
+                   {"00", SP_ERR_FORMAT}};
+    (void)state;
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(numbers[0]); i++) {
+        int n = snprintf(text, sizeof(text),
+                         "{\"seq\":%s,\"time\":\"2026-01-31T23:59:59.123456Z\",\"event\":\"x\","
+                         "\"prev\":\"%064d\",\"hash\":\"%064d\"}",
+                         numbers[i].number, 0, 0);
+        assert_int_equal(audit_line_parse(text, (size_t)n, &line), numbers[i].err);
+    }
+}
+
 static FILE *open_none(void *ctx, size_t i)
 {
     (void)ctx;
@@ -542,6 +564,7 @@ int main(void)
         cmocka_unit_test(test_changed_without_newline),
         cmocka_unit_test(test_while_it_is_written),
         cmocka_unit_test(test_unreadable),
+        cmocka_unit_test(test_numbers),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
