@@ -15,6 +15,7 @@ struct scan {
     struct audit_tail *tail;
     bool found_key; /* the newest checkpoint, or the log's first line, lies in the window */
     bool whole_line_bad;
+    bool changed; /* the hash of a line behind the last good one is not the one of its bytes */
     crypto_hash_sha256_state torn;
 };
 
@@ -39,6 +40,7 @@ static void add_event(struct scan *s, const struct audit_line *line)
     bool checkpoint = audit_line_is(line, "checkpoint");
     t->torn = false;
     s->whole_line_bad = false;
+    s->changed = false;
     t->seq = line->seq;
     t->since = checkpoint ? 0 : t->since + 1;
     memcpy(t->prev, line->hash, AUDIT_HASH);
@@ -64,8 +66,7 @@ static enum sp_err scan_from(FILE *log, off_t offset, char *buf, struct scan *s)
         else
             add_torn(s, buf, len, ended);
         s->tail->unended = !ended;
-        if (form == SP_ERR_AUTH) /* no crash leaves that */
-            s->whole_line_bad = true;
+        s->changed |= form == SP_ERR_AUTH; /* no crash leaves that */
     }
     return err == SP_ERR_NOT_FOUND ? SP_OK : err;
 }
@@ -107,7 +108,7 @@ static enum sp_err judge(struct scan *s, FILE *log, char *buf, const char **why)
 {
     *why = "the last line of the audit log is not ours: look at it with `sealpostctl audit "
            "verify`, put log and key state aside to begin a new one";
-    if (s->whole_line_bad || (s->tail->torn && s->tail->torn_bytes > AUDIT_TORN_MAX))
+    if (s->whole_line_bad || s->changed || (s->tail->torn && s->tail->torn_bytes > AUDIT_TORN_MAX))
         return SP_ERR_FORMAT;
     if (s->tail->torn)
         crypto_hash_sha256_final(&s->torn, s->tail->torn_hash);

@@ -664,6 +664,14 @@ static void test_torn_twice(void **state)
     free(whole);
 }
 
+static size_t last_line_len(const char *text, size_t len)
+{
+    size_t n = 1;
+    while (n < len && text[len - n - 1] != '\n')
+        n++;
+    return n;
+}
+
 static void test_refuses_garbage(void **state)
 {
     int near[N_EDGES];
@@ -674,6 +682,15 @@ static void test_refuses_garbage(void **state)
     fputs("not ours\n", f);
     fclose(f);
     pid_t pid = start_role(near);
+    assert_int_equal(end_role(pid, 0, near), SP_ERR_FORMAT);
+    spill(LOG, whole, len);
+    f = fopen(LOG,
+              "a"); /* a line that was changed, as no crash does, and what looks like one's rest */
+    whole[len - strlen("0\"}\n")] ^= 1;
+    fputs(whole + len - last_line_len(whole, len), f);
+    fputs("{\"seq\"", f);
+    fclose(f);
+    pid = start_role(near);
     assert_int_equal(end_role(pid, 0, near), SP_ERR_FORMAT);
     free(whole);
 }
