@@ -44,12 +44,38 @@ void heap_remove(struct heap *h, struct heap_item *t)
         down(h, last, place);
 }
 
-void heap_put(struct heap *h, struct heap_item *t, uint64_t at_ms)
+static uint64_t no_later(const struct heap *h, uint64_t at_ms)
 {
+    uint64_t last = h->now_ms + h->most_ms;
+    return at_ms < last ? at_ms : last;
+}
+
+/* Where the clock was set back, all come nearer; the order stays. */
+static void hear_clock(struct heap *h, uint64_t now_ms)
+{
+    bool back = now_ms < h->now_ms;
+    h->now_ms = now_ms;
+    for (size_t i = 1; back && i <= h->n; i++)
+        h->item[i]->at_ms = no_later(h, h->item[i]->at_ms);
+}
+
+void heap_put(struct heap *h, struct heap_item *t, uint64_t at_ms, uint64_t now_ms)
+{
+    hear_clock(h, now_ms);
     heap_remove(h, t);
-    t->at_ms = at_ms;
+    t->at_ms = no_later(h, at_ms);
     h->n++;
     up(h, t, h->n);
+}
+
+struct heap_item *heap_due(struct heap *h, uint64_t now_ms)
+{
+    hear_clock(h, now_ms);
+    struct heap_item *t = heap_first(h);
+    if (t == NULL || t->at_ms > now_ms)
+        return NULL;
+    heap_remove(h, t);
+    return t;
 }
 
 enum sp_err heap_room(struct heap *h, size_t items)

@@ -13,7 +13,8 @@
 
 #define CHAINS      16384u
 #define MINUTE_MS   UINT64_C(60000)
-#define DOWN_STEPS  5u /* doublings of a minute */
+#define LONGEST_MS  (66u * MINUTE_MS) /* as queue_backoff_ms */
+#define DOWN_STEPS  5u                /* doublings of a minute */
 #define DOWN_MAX_MS (30u * MINUTE_MS)
 #define QUIET_MAX   1024u /* destinations that are remembered for having been down, without jobs */
 
@@ -282,7 +283,7 @@ static void job_wait(struct queue *q, struct job *j, uint64_t next_ms, uint64_t 
         return;
     }
     j->state = WAITING;
-    heap_put(&q->heap, &j->timer, next_ms);
+    heap_put(&q->heap, &j->timer, next_ms, now_ms);
 }
 
 /* Out of its lane, or out of the heap. */
@@ -367,13 +368,11 @@ bool queue_leased(const struct queue *q, uint64_t no, uint16_t job)
 static void catch_up(struct queue *q, uint64_t now_ms)
 {
     struct heap_item *t;
-    while ((t = heap_first(&q->heap)) != NULL && t->at_ms <= now_ms) {
-        heap_remove(&q->heap, t);
+    while ((t = heap_due(&q->heap, now_ms)) != NULL)
         if (t->is_destination)
             unpark(q, t->what);
         else
             job_due(q, t->what);
-    }
 }
 
 enum sp_err queue_lease(struct queue *q, uint64_t now_ms, uint64_t *no, uint16_t *job)
@@ -422,7 +421,7 @@ static void see(struct queue *q, struct destination *d, enum queue_seen seen, ui
         d->failures++;
     uint64_t rest = MINUTE_MS << (d->failures - 1);
     d->window = 1;
-    heap_put(&q->heap, &d->timer, now_ms + (rest < DOWN_MAX_MS ? rest : DOWN_MAX_MS));
+    heap_put(&q->heap, &d->timer, now_ms + (rest < DOWN_MAX_MS ? rest : DOWN_MAX_MS), now_ms);
 }
 
 void queue_end(struct queue *q, uint64_t no, uint16_t job, uint64_t next_ms, enum queue_seen seen,
@@ -476,6 +475,7 @@ struct queue *queue_new(unsigned per_destination, unsigned places)
         return NULL;
     q->per_destination = per_destination;
     q->places = places;
+    q->heap.most_ms = LONGEST_MS;
     randombytes_buf(q->key, sizeof(q->key));
     TAILQ_INIT(&q->ring);
     TAILQ_INIT(&q->held);

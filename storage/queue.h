@@ -3,7 +3,8 @@
 /*
  * When which job is tried: a schedule in memory over what the store keeps on disk, without I/O and
  * without a clock of its own (times are wall-clock milliseconds, as in the jobs). After a restart
- * it is filled anew; nothing is leased then.
+ * it is filled anew; nothing is leased then. The wall clock may be set: a job waits for the longest
+ * backoff at most, whatever time stands in its row, and from then on if the clock goes back.
  *
  * Jobs that are due stand in lanes, one for each user and destination. Users take turns, and a
  * user's destinations take turns, so that nobody's thousand mails hold up another's one. A

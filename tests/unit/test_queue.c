@@ -64,8 +64,8 @@ static void test_times(void **state)
     (void)state;
     assert_int_equal(queue_wake(q), QUEUE_NEVER);
     for (uint64_t i = 1; i <= 100; i++) /* in no order */
-        assert_int_equal(queue_add(q, i, 0, i % 5, "a.example", now + (i * 37 % 101) * MINUTE, now),
-                         SP_OK);
+        assert_int_equal(
+            queue_add(q, i, 0, i % 5, "a.example", now + (i * 37 % 101) * MINUTE / 2, now), SP_OK);
     assert_int_equal(queue_add(q, 7, 0, 1, "b.example", now, now), SP_ERR_EXISTS);
     assert_int_equal(queue_remove(q, 50, 0), SP_OK);
     for (uint64_t step = 1; step <= 100; step++) {
@@ -73,12 +73,55 @@ static void test_times(void **state)
         for (uint64_t i = 1; i <= 100 && due == 0; i++)
             due = i != 50 && i * 37 % 101 == step ? i : 0;
         assert_int_equal(lease(), 0);
-        now += MINUTE;
+        now += MINUTE / 2;
         if (due != 0)
             assert_int_equal(lease(), due);
         if (due != 0)
             done(due);
     }
+    assert_int_equal(queue_length(q), 0);
+}
+
+#define YEAR (365 * 24 * 60 * MINUTE)
+
+/* A clock that was years ahead when an attempt failed, and is set right, parks no mail: neither a
+ * job that is read from the disk with such a time nor one that waits already. */
+static void test_clock_set_back(void **state)
+{
+    (void)state;
+    assert_int_equal(queue_add(q, 1, 0, 1, "a.example", now + 5 * YEAR, now), SP_OK);
+    assert_int_equal(queue_wake(q), now + 66 * MINUTE);
+    add(2, 1, "b.example");
+    add(3, 1, "c.example");
+    assert_int_equal(lease(), 2);
+    assert_int_equal(lease(), 3);
+    now += 5 * YEAR;
+    queue_end(q, 2, 0, now + MINUTE, QUEUE_ANSWERED, now);
+    queue_end(q, 3, 0, now + 2 * MINUTE, QUEUE_DOWN, now);
+    now -= 5 * YEAR;
+    assert_int_equal(lease(), 0);
+    assert_in_range(queue_wake(q), now, now + 66 * MINUTE);
+    now += 66 * MINUTE;
+    assert_int_equal(lease() + lease() + lease(), 1 + 2 + 3);
+}
+
+/* Set back while all of them wait, by less than that. */
+static void test_clock_steps_back(void **state)
+{
+    uint64_t first = 0;
+    (void)state;
+    now += YEAR;
+    for (uint64_t i = 1; i <= 50; i++)
+        assert_int_equal(queue_add(q, i, 0, i, "a.example", now + (i * 37 % 51) * MINUTE, now),
+                         SP_OK);
+    now -= 40 * MINUTE;
+    assert_int_equal(lease(), 0);
+    for (unsigned minute = 0; minute < 66; minute++, now += MINUTE)
+        for (uint64_t no; (no = lease()) != 0; done(no))
+            first = first == 0 ? no : first;
+    assert_int_equal(first * 37 % 51, 1); /* in their order */
+    for (uint64_t no; (no = lease()) != 0; done(no))
+        ;
     assert_int_equal(queue_length(q), 0);
 }
 
@@ -318,8 +361,17 @@ static void test_random(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_backoff),    T(test_times), T(test_per_destination), T(test_fair),   T(test_share),
-        T(test_few_places), T(test_down),  T(test_down_remembered), T(test_random),
+        T(test_backoff),
+        T(test_times),
+        T(test_clock_set_back),
+        T(test_clock_steps_back),
+        T(test_per_destination),
+        T(test_fair),
+        T(test_share),
+        T(test_few_places),
+        T(test_down),
+        T(test_down_remembered),
+        T(test_random),
     };
     if (sodium_init() < 0)
         return 1;
