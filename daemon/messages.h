@@ -221,8 +221,9 @@ enum {
 enum {
     SR_WANT = 0x0a00, /* u32 n: this many more jobs may be sent (replaces the number before) */
     SR_ENDED,         /* u64 lease, u32 signal (0: it ended by itself; SIGTERM: the relay is ending,
-                         and this counts as no attempt), u32 n as in SR_WANT: its process is
-                         reaped. What it gave no result for is tried again */
+                         and this counts as no attempt; a crash's counts against the mail), u32 n
+                         as in SR_WANT: its process is reaped. What it gave no result for is tried
+                         again */
     SR_JOB = 0x0a80,  /* u64 lease */
 };
 

@@ -2,6 +2,7 @@
  * nothing; one that was taken over can let mail wait, or give a lease's channel to whom it likes,
  * but reach no more than the mail of the leases that it was given. */
 #include "storage/edges.h"
+#include "daemon/forked.h"
 #include "daemon/messages.h"
 
 #include <event2/event.h>
@@ -10,11 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CRASHES_CLOSE                                                                              \
-    5u                  /* attempts without a word: the mail is opened no more, a report is made   \
-                         */
-#define CRASHES_END 10u /* nor is there a report: it fails here */
-#define LEASE_TRIES 64  /* of jobs that have gone meanwhile, in one turn */
+#define CRASHES_CLOSE 5u  /* without a word: the mail is opened no more, a report is made */
+#define CRASHES_END   10u /* nor is there a report: it fails here */
+#define LEASE_TRIES   64  /* of jobs that have gone meanwhile, in one turn */
 
 const char *closed_text(enum store_closed closed)
 {
@@ -23,6 +22,7 @@ const char *closed_text(enum store_closed closed)
         [CLOSED_DROPPED] = "dropped by the operator",
         [CLOSED_CRASHES] = "could not be processed",
         [CLOSED_LOST] = "the key of this mail is no longer there",
+        [CLOSED_LATE] = "could not be processed in time",
     };
     return closed < sizeof(text) / sizeof(text[0]) ? text[closed] : "";
 }
@@ -155,19 +155,43 @@ void relay_dispatch(struct store_role *r)
 
 /* --- what comes next --- */
 
+static bool is_older(const struct store_role *r, const struct store_job *job, unsigned times)
+{
+    return now_ms() >= job->queued_ms + times * r->role->config->retry_for * 1000u;
+}
+
+/* After an end without a word. Crashes are this mail's doing. Whatever else ends a delivery (no
+ * memory, a peer that is gone, the deadline) is this host's, and may pass: the mail is tried as
+ * long as any other, but not for ever, as no delivery lives to say that time is over. */
+static void close_silent(const struct store_role *r, struct store_job *job)
+{
+    if (job->closed != CLOSED_NOT)
+        return;
+    if (job->crashes >= CRASHES_CLOSE)
+        job->closed = CLOSED_CRASHES;
+    else if (is_older(r, job, 1))
+        job->closed = CLOSED_LATE;
+}
+
 enum sp_err job_settle(struct store_role *r, struct lease *l)
 {
     struct store_job *job = &l->job;
-    bool silent = l->n_reported == 0;
     job->attempts++;
-    if (silent && job->crashes < UINT8_MAX)
-        job->crashes++;
-    if (!silent)
+    if (l->n_reported > 0)
         job->crashes = 0;
-    if (job->crashes >= CRASHES_CLOSE && job->closed == CLOSED_NOT)
-        job->closed = CLOSED_CRASHES;
+    else if (l->crashed && job->crashes < UINT8_MAX)
+        job->crashes++;
+    if (l->n_reported == 0)
+        close_silent(r, job);
     job->next_ms = now_ms() + queue_backoff_ms(job->attempts, randombytes_random());
     return store_job_put(r->store, job);
+}
+
+/* A report has as long again as the mail had. closed: it was a report already. */
+static bool is_hopeless(const struct store_role *r, const struct lease *l, bool closed)
+{
+    return l->job.crashes >= CRASHES_END ||
+           (closed && l->n_reported == 0 && is_older(r, &l->job, 2));
 }
 
 /* Even its report could not be made. A link whose notification this was, nobody will ever hold. */
@@ -201,8 +225,9 @@ void lease_end_if_over(struct store_role *r, struct lease *l)
         return; /* what it sent before it died is read first */
     /* Most have said all and were answered: what is in the open group is others'. */
     enum sp_err flushed = l->pending ? group_flush(r) : SP_OK;
+    bool closed = l->job.closed != CLOSED_NOT;
     if (!l->settled && !l->stopped) {
-        if (job_settle(r, l) == SP_OK && l->job.crashes >= CRASHES_END)
+        if (job_settle(r, l) == SP_OK && is_hopeless(r, l, closed))
             fail_here(r, l);
         flushed = group_flush(r);
     }
@@ -243,13 +268,13 @@ static enum sp_err on_ended(void *ctx, struct ipc_peer *peer, struct ipc_frame *
     struct store_role *r = ctx;
     (void)peer;
     struct lease *l = lease_find(r, wire_get_u64(&frame->body));
-    uint32_t sig =
-        wire_get_u32(&frame->body); /* any other, and an end without a word, are the same */
+    uint32_t sig = wire_get_u32(&frame->body);
     r->want = wire_get_u32(&frame->body);
     if (l == NULL || frame->body.bad || l->ended)
         return SP_ERR_FORMAT;
     l->ended = true;
     l->stopped = sig == SIGTERM;
+    l->crashed = forked_is_crash((int)sig);
     lease_end_if_over(r, l);
     return SP_OK;
 }

@@ -114,6 +114,7 @@ struct lease {
     bool reported[STORE_JOB_RECIPIENTS];
     size_t n_reported;
     bool ended;   /* its process is dead */
+    bool crashed; /* ... by a fault of its own, and so by the mail's, or the server's */
     bool stopped; /* since the relay is ending: no attempt of the job's */
     bool settled; /* the job's row says what comes next */
     bool pending; /* ... or will, when the open group is on disk */

@@ -317,7 +317,7 @@ enum sp_err store_recipients_each(struct store *s, uint64_t no,
 /* --- The queue: jobs, one message for one destination each --- */
 
 /* Why a job's mail is not opened any more; what is open of it then fails with a report. */
-enum store_closed { CLOSED_NOT, CLOSED_DROPPED, CLOSED_CRASHES, CLOSED_LOST };
+enum store_closed { CLOSED_NOT, CLOSED_DROPPED, CLOSED_CRASHES, CLOSED_LOST, CLOSED_LATE };
 
 struct store_job {
     uint64_t no; /* message */

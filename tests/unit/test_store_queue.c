@@ -1,5 +1,6 @@
 /* The queue as keeper, relay and deliveries see it; what a kill -9 at any step leaves behind; what
  * a delivery that was taken over may not do. */
+#include "daemon/testhooks.h"
 #include "tests/unit/store_sender.h"
 
 #define OUT_A "zoe@elsewhere.example", "Zed@Elsewhere.EXAMPLE"
@@ -231,7 +232,7 @@ static void test_not_sent(void **state)
     erased(t, 77);
 }
 
-/* Deliveries that end without a word are attempts; after five, the mail is opened no more. */
+/* Deliveries that crash without a word; after five, the mail is opened no more. */
 static void test_crashes(void **state)
 {
     struct tree *t = *state;
@@ -262,6 +263,60 @@ static void test_crashes(void **state)
     finish(t, &d, 0);
     expect_states(t, &l, "133");
     assert_int_equal(number(t, "queue"), 0);
+}
+
+/* One end without a word; kind: whether the mail itself was leased. Then it is due again. */
+static void end_silently(struct tree *t, uint32_t signal_number, uint8_t kind)
+{
+    struct lent d;
+    char text[1024];
+    uint32_t rows;
+    want(t, 1);
+    deliver(t, &d);
+    assert_int_equal(d.kind, kind);
+    if (kind == 0)
+        assert_string_equal(d.why, "could not be processed in time");
+    finish(t, &d, signal_number);
+    while (number(t, "deliveries") > 0)
+        usleep(1000);
+    assert_int_equal(OPERATE(t, text, &rows, "queue", "retry", "all"), SP_OK);
+}
+
+/* The tree runs on, so many hours from now. */
+static void later(struct tree *t, struct client *ann, int64_t hours, uint32_t slot)
+{
+    testhook_clock_ms = hours * 3600 * 1000;
+    again(t, ann, &slot, slot != 0);
+}
+
+/* What ends without a word and did not crash (no memory, a peer that is gone, the deadline, the
+ * system's killer) had no fault of the mail's: it is tried until its time is over, and a report for
+ * as long again. */
+static void test_silent_ends(void **state)
+{
+    struct tree *t = *state;
+    struct client ann;
+    begin(t, &ann);
+    struct letter l = {.mark = 1, .from = &ann, .outside = {OUT_A}};
+    send_outside(t, &l, 3, 1);
+    for (unsigned i = 0; i < 12; i++)
+        end_silently(t, i % 2 == 0 ? 0 : SIGKILL, BOX_RELAY);
+    for (unsigned i = 0; i < 4; i++) /* nor do those make up for crashes */
+        end_silently(t, SIGSEGV, BOX_RELAY);
+    later(t, &ann, 23, 3);
+    end_silently(t, 0, BOX_RELAY);
+    later(t, &ann, 25, 3);
+    end_silently(t, 0, BOX_RELAY);
+    erased(t, 3);
+    for (unsigned i = 0; i < 12; i++)
+        end_silently(t, 0, 0);
+    expect_states(t, &l, "100");
+    later(t, &ann, 49, 0);
+    end_silently(t, SIGKILL, 0);
+    expect_event(t, AUDIT_RELAY_FAILED);
+    expect_states(t, &l, "133");
+    assert_int_equal(number(t, "queue"), 0);
+    testhook_clock_ms = 0;
 }
 
 /* A tree that is stopped ten times has not tried ten times. */
@@ -440,8 +495,6 @@ static void test_bad_deliveries(void **state)
             expect_channel_ends(t, &d);
         else
             finish(t, &d, 0);
-        if (i == 4)
-            erased(t, 3);
         expect_states(t, &l, "100"); /* and the store lives on */
     }
 }
@@ -531,9 +584,10 @@ static void test_user_removed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_delivery),       T(test_revoke_one), T(test_cuts),      T(test_not_sent),
-        T(test_crashes),        T(test_stopped),    T(test_report),    T(test_report_dropped),
-        T(test_bad_deliveries), T(test_bad_relay),  T(test_operators), T(test_user_removed),
+        T(test_delivery),       T(test_revoke_one),     T(test_cuts),      T(test_not_sent),
+        T(test_crashes),        T(test_silent_ends),    T(test_stopped),   T(test_report),
+        T(test_report_dropped), T(test_bad_deliveries), T(test_bad_relay), T(test_operators),
+        T(test_user_removed),
     };
     if (sodium_init() < 0)
         return 1;
