@@ -17,8 +17,7 @@
 #define RAW_AT (OUT - RAW)
 _Static_assert(RAW / 3u + 2u <= RAW_AT, "written bytes stay behind those that are read");
 _Static_assert(RAW / 3u * 4u + 8u <= OUT, "room for all");
-#define HEAD   32u /* in front of a chunk: "BDAT 32768 LAST" CRLF */
-#define WINDOW 8u  /* BDATs whose answers are owed, where pipelining is offered */
+#define HEAD 32u /* in front of a chunk: "BDAT 32768 LAST" CRLF */
 
 struct content {
     struct dialog *d;
@@ -298,7 +297,7 @@ static bool send_chunk(struct content *c, enum sp_err *done)
         return false;
     int n = snprintf(head, sizeof(head), "BDAT %zu%s\r\n", len, c->ended ? " LAST" : "");
     memcpy(at - n, head, (size_t)n);
-    *done = settle(c, c->d->pipelining ? WINDOW - 1 : 0);
+    *done = settle(c, c->d->pipelining ? DIALOG_WINDOW - 1 : 0);
     if (*done != SP_OK)
         return false;
     remote_hold(c->d->remote, c->ended);

@@ -11,6 +11,10 @@
 #include <stdio.h>
 #include <string.h>
 
+#define REST_S 300u /* for what is not the dialogue: peers, a report */
+_Static_assert(DELIVERY_TIME + DIALOG_MS_HELD / 1000u + REST_S <= DELIVERY_DEADLINE,
+               "a mail that the server has is waited for to the end");
+
 volatile sig_atomic_t delivery_stop;
 
 static struct delivery delivery; /* all zero in the parent, and its pages never touched there */

@@ -17,8 +17,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define DIALOG_CHUNK (32u * 1024u) /* of a BDAT */
-#define DIALOG_RCPTS 100u          /* of one transaction (RFC 5321 4.5.3.1.8) */
+#define DIALOG_CHUNK  (32u * 1024u) /* of a BDAT */
+#define DIALOG_RCPTS  100u          /* of one transaction (RFC 5321 4.5.3.1.8) */
+#define DIALOG_WINDOW 8u            /* BDATs whose answers are owed, where pipelining is offered */
 
 /* Milliseconds. RFC 5321 4.5.3.2, shortened where a server that is slower is as good as down; the
  * final reply keeps its ten minutes, since giving up on it sends mail twice (RFC 1047). */
@@ -29,6 +30,9 @@
 #define DIALOG_MS_BLOCK    180000u /* each 24 KiB of content written, each BDAT but the last */
 #define DIALOG_MS_FINAL    600000u
 #define DIALOG_MS_QUIT     1000u
+/* From where the last of the content is written no whole deadline counts (remote_hold): that write,
+ * the answers to the chunks before it, and the final one. */
+#define DIALOG_MS_HELD (DIALOG_WINDOW * DIALOG_MS_BLOCK + DIALOG_MS_FINAL)
 
 enum dialog_outcome { DIALOG_SENT, DIALOG_DEFERRED, DIALOG_FAILED };
 
