@@ -191,31 +191,39 @@ static enum sp_err answer_mail(struct transaction *t)
     return SP_ERR_PEER;
 }
 
-/* All commands at once, then all answers (RFC 2920). After a refused MAIL the answers to RCPT are
- * still owed, and mean nothing. */
+/* Answers that are owed and mean nothing. */
+static enum sp_err discard(struct transaction *t, size_t n)
+{
+    struct dialog *d = t->d;
+    for (; n > 0 && !d->over; n--)
+        d->over = dialog_answer(d, DIALOG_MS_COMMAND, NULL) != SP_OK || d->reply.code == 421;
+    return d->over ? SP_ERR_PEER : SP_ERR_DENIED;
+}
+
+/* All commands at once, then all answers (RFC 2920). A refused MAIL decides, whatever comes or does
+ * not come of the answers to RCPT. */
 static enum sp_err ask_in_one(struct transaction *t)
 {
+    size_t asked = 0;
     enum sp_err err = put_mail(t);
     for (size_t i = 0; err == SP_OK && i < t->mail->n; i++)
-        if (t->state[i] == RCPT_ASK)
+        if (t->state[i] == RCPT_ASK) {
             err = dialog_put(t->d, "RCPT TO:<%s>", t->mail->to[i]);
+            asked++;
+        }
     if (err == SP_OK)
         err = dialog_flush(t->d, DIALOG_MS_COMMAND);
     if (err != SP_OK)
         return lost(t, err, "MAIL");
-    enum sp_err verdict = answer_mail(t);
-    if (verdict == SP_ERR_PEER)
-        return verdict;
-    for (size_t i = 0; i < t->mail->n; i++)
-        if (t->state[i] == RCPT_ASK && answer_rcpt(t, i) != SP_OK)
-            return SP_ERR_PEER;
-    if (verdict == SP_ERR_DENIED) {
-        for (size_t i = 0; i < t->mail->n; i++)
-            if (t->v[i].code != 0) /* a verdict of the server's, not ours */
-                t->v[i] = t->d->all;
-        t->accepted = 0;
+    err = answer_mail(t);
+    if (err == SP_ERR_DENIED) {
+        decide_rest(t, &t->d->all);
+        return discard(t, asked);
     }
-    return verdict;
+    for (size_t i = 0; err == SP_OK && i < t->mail->n; i++)
+        if (t->state[i] == RCPT_ASK)
+            err = answer_rcpt(t, i);
+    return err;
 }
 
 static enum sp_err ask_in_turn(struct transaction *t)

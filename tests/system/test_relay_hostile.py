@@ -1,6 +1,7 @@
 """Servers of the outside that lie, stall and break off. Whatever they do, a mail ends as sent, deferred or
 failed, as the standards have it; nothing crashes, nothing of theirs gets where it does not belong."""
 import os
+import socket
 import ssl
 import time
 
@@ -144,6 +145,24 @@ def test_trick(world, alice, trick, right):
         check_arrived(world, content, text)
     assert len(server.mails) == (1 if row["state"] == "sent" and "beforehand" not in row["text"] else 0) \
         or trick is early_replies
+    no_crash(alice.tree)
+
+
+def refuse_and_close(session, now, line):
+    if now == "mail":
+        session.sock.sendall(b"550 5.7.1 not you\r\n")
+        session.sock.shutdown(socket.SHUT_WR)
+        while session.sock.recv(65536):
+            pass
+        raise Drop
+
+
+@pytest.mark.parametrize("extensions", ([], [b"PIPELINING"]), ids=("in turn", "pipelined"))
+def test_refused_at_mail_and_hung_up(world, alice, extensions):
+    server, domain = world.trick(refuse_and_close, extensions=extensions)
+    row = alice.tried(send_to(alice, f"x@{domain}")[1])
+    assert failed(row) and "not you" in row["text"], row
+    assert server.connections == 1
     no_crash(alice.tree)
 
 

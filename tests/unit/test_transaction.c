@@ -358,6 +358,36 @@ static void test_mail_refused_in_turn(void **state)
     finish();
 }
 
+/* A server that refuses MAIL for good often hangs up at once, the answers to RCPT that came along
+ * unsaid: it has refused all the same. */
+static void test_mail_refused_then_lost(void **state)
+{
+    static const char *const ends[] = {"! close", "! reset", "> 421 4.3.2 down", "> what", "> 42"};
+    (void)state;
+    for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++) {
+        struct dialog_verdict v[3];
+        assert_int_equal(
+            start(SCRIPT(HELLO_WITH, "> 250 PIPELINING", "< MAIL FROM:<a@us.test>",
+                         "< RCPT TO:<a@x>", "< RCPT TO:<b@x>", "> 550 5.7.1 not you", ends[i]),
+                  NULL),
+            DIALOG_READY);
+        assert_int_equal(send_with((struct dialog_mail){.n = 0}, "hi\r\n",
+                                   SCRIPT("a@x", "\xc3\xbc@x", "b@x"), v),
+                         SP_ERR_PEER);
+        expect(&v[0], DIALOG_FAILED, 550, "5.7.1", "not you");
+        expect(&v[1], DIALOG_FAILED, 0, "5.6.7", "SMTPUTF8"); /* our own finding stays */
+        expect(&v[2], DIALOG_FAILED, 550, "5.7.1", "not you");
+        finish();
+        assert_int_equal(start(SCRIPT(HELLO, "< MAIL FROM:<a@us.test>", "> 550 5.7.1 not you",
+                                      "< RSET", ends[i]),
+                               NULL),
+                         DIALOG_READY);
+        assert_int_equal(send_text("hi\r\n", v), SP_ERR_PEER);
+        expect(&v[0], DIALOG_FAILED, 550, "5.7.1", "not you");
+        finish();
+    }
+}
+
 static void test_good_bye(void **state)
 {
     (void)state;
@@ -644,6 +674,7 @@ int main(void)
         cmocka_unit_test_setup(test_recipients, each),
         cmocka_unit_test_setup(test_none_accepted, each),
         cmocka_unit_test_setup(test_mail_refused_in_turn, each),
+        cmocka_unit_test_setup(test_mail_refused_then_lost, each),
         cmocka_unit_test_setup(test_good_bye, each),
         cmocka_unit_test_setup(test_data_refused, each),
         cmocka_unit_test_setup(test_early, each),
