@@ -305,8 +305,10 @@ static unsigned read_said(void)
 
 static void insist_verdict(const struct dialog_verdict *v)
 {
-    static const char classes[] = "245";
-    insist(v->outcome <= DIALOG_FAILED && v->enhanced[0] == classes[v->outcome]);
+    static const char classes[] = {
+        [DIALOG_SENT] = '2', [DIALOG_DEFERRED] = '4', [DIALOG_FAILED] = '5'};
+    insist(v->outcome != DIALOG_NONE && v->outcome <= DIALOG_FAILED &&
+           v->enhanced[0] == classes[v->outcome]);
     insist(v->enhanced[1] == '.' && strlen(v->enhanced) >= 5);
     insist(v->code == 0 || (v->code >= 200 && v->code <= 599));
     insist(strlen(v->text) <= REPLY_TEXT);

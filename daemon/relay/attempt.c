@@ -51,10 +51,8 @@ static bool take_verdicts(struct attempt *a, const struct batch *b, bool *asked)
     for (size_t i = 0; i < b->n; i++) {
         struct delivery_recipient *to = &a->d->to[b->who[i]];
         const struct dialog_verdict *v = &verdicts[i];
-        to->any = true;
-        to->host = a->host;
-        to->verdict = *v;
-        to->settled = v->outcome != DIALOG_DEFERRED;
+        delivery_take(to, a->host, v);
+        to->settled = to->verdict.outcome != DIALOG_DEFERRED;
         asked[b->who[i]] = !v->again;
         progress = progress || !v->again;
     }
@@ -74,8 +72,11 @@ static enum sp_err send_batch(struct attempt *a, const struct batch *b)
                                .utf8 = d->mail.header_utf8,
                                .source = flow_read,
                                .ctx = &d->flow};
+    for (size_t i = 0; i < b->n; i++)
+        verdicts[i] = (struct dialog_verdict){.outcome = DIALOG_NONE};
     enum sp_err err = flow_begin(&d->flow, d->front, d->front_len, false);
-    if (err != SP_OK)
+    a->unreadable = err != SP_OK;
+    if (a->unreadable)
         return err;
     enum sp_err sent = dialog_send(&d->vault->in.dialog, &mail, verdicts);
     enum sp_err read = d->flow.failed;
@@ -117,7 +118,7 @@ static void note(struct attempt *a, const struct dialog_verdict *v)
 static enum sp_err converse(struct attempt *a, bool *again)
 {
     struct vault *v = a->d->vault;
-    struct dialog_verdict why = {0};
+    struct dialog_verdict why = {.outcome = DIALOG_NONE};
     enum sp_err err = SP_OK;
     bool alive = false;
     enum dialog_next next = dialog_open(&v->in.dialog, &v->remote, &a->settings, &why);
@@ -196,7 +197,7 @@ static void stay_outside(const struct attempt *a, const struct route_host *host,
 static enum sp_err try_host(struct attempt *a)
 {
     struct route_address address[ROUTE_ADDRESSES];
-    struct dialog_verdict why;
+    struct dialog_verdict why = {.outcome = DIALOG_NONE};
     size_t n;
     const struct route_host *host = &a->d->route.host[a->host];
     enum sp_err err = route_addresses(DELIVERY_RESOLVER, host, address, &n, &why);
@@ -238,7 +239,7 @@ static enum sp_err get_credentials(struct attempt *a)
 
 enum sp_err attempt_all(struct delivery *d)
 {
-    struct dialog_verdict why;
+    struct dialog_verdict why = {.outcome = DIALOG_NONE};
     struct attempt a = {.d = d,
                         .settings = {.hostname = d->config->hostname,
                                      .loops = d->config->relay_mode == RELAY_MX,

@@ -60,6 +60,15 @@ void delivery_verdict(struct dialog_verdict *v, enum dialog_outcome outcome, uns
             *c = '?';
 }
 
+void delivery_take(struct delivery_recipient *to, size_t host, const struct dialog_verdict *v)
+{
+    to->any = true;
+    to->host = host;
+    to->verdict = *v;
+    if (v->outcome == DIALOG_NONE)
+        delivery_verdict(&to->verdict, DIALOG_DEFERRED, 0, "4.3.0", "There was no answer");
+}
+
 void delivery_all(struct delivery *d, size_t host, const struct dialog_verdict *v)
 {
     for (size_t i = 0; i < d->job.n; i++) {
@@ -67,9 +76,7 @@ void delivery_all(struct delivery *d, size_t host, const struct dialog_verdict *
         bool waits = to->any && to->verdict.outcome == DIALOG_DEFERRED;
         if (to->settled || (waits && v->outcome == DIALOG_FAILED))
             continue;
-        to->any = true;
-        to->host = host;
-        to->verdict = *v;
+        delivery_take(to, host, v);
     }
 }
 
@@ -91,13 +98,13 @@ bool delivery_is_ascii(const char *text)
 /* Opens, inspects, sends. What is wrong with the mail itself is a verdict for all. */
 static enum sp_err deliver(struct delivery *d)
 {
-    struct dialog_verdict why = {.outcome = DIALOG_SENT};
+    struct dialog_verdict why = {.outcome = DIALOG_NONE};
     enum sp_err err = d->job.kind == BOX_PASSWORD ? notice_open(d, &why) : opening_open(d, &why);
-    if (err == SP_OK && why.outcome == DIALOG_SENT)
+    if (err == SP_OK && why.outcome == DIALOG_NONE)
         err = opening_inspect(d, &why);
     if (err != SP_OK)
         return err;
-    if (why.outcome == DIALOG_SENT)
+    if (why.outcome == DIALOG_NONE)
         return attempt_all(d);
     delivery_all(d, ROUTE_NOBODY, &why);
     return SP_OK;

@@ -102,13 +102,16 @@ extern volatile sig_atomic_t delivery_stop;
 void delivery_verdict(struct dialog_verdict *v, enum dialog_outcome outcome, unsigned code,
                       const char *enhanced, const char *format, ...)
     __attribute__((format(printf, 5, 6)));
+/* One recipient's. NONE becomes DEFERRED. host: who said it, as in delivery_all. */
+void delivery_take(struct delivery_recipient *to, size_t host, const struct dialog_verdict *v);
 /* For all that are not settled, at the end of what can be tried. A verdict DEFERRED that stands
  * already wins over FAILED. host: who said it. */
 void delivery_all(struct delivery *d, size_t host, const struct dialog_verdict *v);
 size_t delivery_unsettled(const struct delivery *d);
 bool delivery_is_ascii(const char *text);
 
-/* opening.c. SP_OK: d->opened, or the verdict for all is in *why (outcome FAILED). */
+/* opening.c. SP_OK: d->opened, *why as it was (NONE), or the verdict for all is in *why (FAILED).
+ */
 enum sp_err opening_open(struct delivery *d, struct dialog_verdict *why);
 /* notice.c: the same for a link, whose mail is the notification that it writes. */
 enum sp_err notice_open(struct delivery *d, struct dialog_verdict *why);

@@ -34,7 +34,8 @@
  * the answers to the chunks before it, and the final one. */
 #define DIALOG_MS_HELD (DIALOG_WINDOW * DIALOG_MS_BLOCK + DIALOG_MS_FINAL)
 
-enum dialog_outcome { DIALOG_SENT, DIALOG_DEFERRED, DIALOG_FAILED };
+/* NONE is memory that nobody has judged in yet: nothing is believed of it. */
+enum dialog_outcome { DIALOG_NONE, DIALOG_SENT, DIALOG_DEFERRED, DIALOG_FAILED };
 
 /* What became of one recipient. Texts are printable ASCII: the server's words, or ours where it
  * said none (then code is 0). */

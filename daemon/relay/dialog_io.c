@@ -89,7 +89,7 @@ enum sp_err dialog_reset(struct dialog *d)
 /* --- verdicts --- */
 
 static const char class_of[] = {
-    [DIALOG_SENT] = '2', [DIALOG_DEFERRED] = '4', [DIALOG_FAILED] = '5'};
+    [DIALOG_NONE] = '4', [DIALOG_SENT] = '2', [DIALOG_DEFERRED] = '4', [DIALOG_FAILED] = '5'};
 
 void dialog_judge(const struct dialog *d, struct dialog_verdict *v)
 {

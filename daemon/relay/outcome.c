@@ -14,7 +14,8 @@
 #define RESULTS  200u /* recipients in one frame: each takes 520 bytes at most */
 #define PAUSE_MS 2000 /* between attempts to be heard by a store that is full */
 
-static const uint8_t states[] = {[DIALOG_SENT] = DELIVERY_SENT,
+static const uint8_t states[] = {[DIALOG_NONE] = DELIVERY_DEFERRED,
+                                 [DIALOG_SENT] = DELIVERY_SENT,
                                  [DIALOG_DEFERRED] = DELIVERY_DEFERRED,
                                  [DIALOG_FAILED] = DELIVERY_FAILED};
 

@@ -81,13 +81,19 @@ static inline int tear_down(void **state)
 
 static pid_t child;
 
-/* Runs one delivery; its exit status, or 128 + signal. */
-static inline int deliver(void)
+static inline enum sp_err whole_delivery(void)
 {
     const struct delivery_start with = {.config = &config,
                                         .tls = client_tls,
                                         .template = template_built_in,
                                         .template_len = strlen(template_built_in)};
+    enum sp_err err = delivery_prepare(&with);
+    return err == SP_OK ? delivery_run() : err;
+}
+
+/* Does this in a delivery's process; its exit status, or 128 + signal. */
+static inline int deliver_by(enum sp_err (*work)(void))
+{
     int pair[3][2], status;
     config.relay_port = server.port;
     for (int i = 0; i < 3; i++)
@@ -100,10 +106,7 @@ static inline int deliver(void)
         munmap(server.seen, sizeof(*server.seen));
         delivery_watch_signals();
         forked_keep(channels, 5);
-        enum sp_err err = delivery_prepare(&with);
-        if (err == SP_OK)
-            err = delivery_run();
-        _exit((int)err);
+        _exit((int)work());
     }
     for (int i = 0; i < 3; i++)
         close(pair[i][1]);
@@ -113,6 +116,11 @@ static inline int deliver(void)
     peers_serve(&peers);
     assert_int_equal(waitpid(child, &status, 0), child);
     return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+static inline int deliver(void)
+{
+    return deliver_by(whole_delivery);
 }
 
 /* A short mail of one piece. */

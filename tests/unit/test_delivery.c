@@ -354,6 +354,40 @@ static void test_cut_inside_content(void **state)
 
 /* --- hosts --- */
 
+/* A delivery that has lost its way to the mail when a server is ready for it. */
+static enum sp_err attempt_unreadable(void)
+{
+    static struct delivery d;
+    static struct vault vault;
+    static struct delivery_recipient to;
+    d = (struct delivery){
+        .config = &config, .vault = &vault, .to = &to, .until_ms = remote_now_ms() + 60000};
+    d.job.n = 1;
+    d.job.to[0] = d.job.rcpt[0] = "bob@[127.0.0.1]";
+    snprintf(d.job.from, sizeof(d.job.from), "alice@example.org");
+    snprintf(d.job.destination, sizeof(d.job.destination), "[127.0.0.1]");
+    vault.flow.n = 1;
+    vault.flow.piece[0].length = 100;
+    enum sp_err err = lockheap_lock();
+    if (err == SP_OK)
+        err = flow_init(&d.flow, -1, &vault.flow);
+    if (err == SP_OK)
+        err = attempt_all(&d);
+    return err == SP_OK ? outcome_conclude(&d) : err;
+}
+
+/* Where nobody has judged, nobody was served: the store hears of nothing. */
+static void test_nothing_to_send(void **state)
+{
+    (void)state;
+    write_mail(header, "body\r\n");
+    server_start(&server);
+    assert_int_equal(deliver_by(attempt_unreadable), SP_ERR_PEER);
+    assert_int_equal(server.seen->connections, 1);
+    assert_int_equal(server.seen->mails, 0);
+    assert_int_equal(peers.results, 0);
+}
+
 static void test_next_exchanger(void **state)
 {
     (void)state;
@@ -530,6 +564,7 @@ int main(void)
         TEST(test_too_old),
         TEST(test_refused_after_content),
         TEST(test_cut_inside_content),
+        TEST(test_nothing_to_send),
         TEST(test_next_exchanger),
         TEST(test_all_down),
         TEST(test_no_way),
