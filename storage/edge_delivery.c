@@ -8,7 +8,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define NAMES_MAX 64u /* of the sender's own addresses in a job */
+/* A job with all that it may have fits into its frame: head, the sender's own addresses behind the
+ * one that the mail is from, recipients. */
+#define JOB_HEAD 2048u
+#define JOB_NAME (2u + STORE_MAX_ADDRESS)
+_Static_assert(JOB_HEAD + (1u + STORE_MAX_NAMES) * JOB_NAME +
+                       STORE_JOB_RECIPIENTS * (2u + JOB_NAME + 2u + SIGN_SIZE) <=
+                   IPC_MAX_PAYLOAD,
+               "a job fits into a frame");
 
 /* --- the job --- */
 
@@ -24,11 +31,15 @@ struct names {
     size_t n;
 };
 
+/* More than they may have, from before there was such a limit: their mail waits. */
 static enum sp_err add_name(void *ctx, const char *address)
 {
     struct names *names = ctx;
-    if (names->n == NAMES_MAX)
-        return SP_OK;
+    if (names->n == 1 + STORE_MAX_NAMES) {
+        role_log("a user has more than %u addresses; their mail waits until aliases are removed",
+                 STORE_MAX_NAMES);
+        return SP_ERR_LIMIT;
+    }
     names->n++;
     return put_name(names->out, address);
 }

@@ -220,6 +220,9 @@ static void alias_add_error(struct request *q, enum sp_err err, const char *alia
     else if (err == SP_ERR_NOT_FOUND)
         request_say(q, err, "%s is no user or alias here; an alias delivers to those alone",
                     q->arg[3 + bad]);
+    else if (bad == q->n - 3)
+        request_say(q, err, "a user has %u addresses at most, and one whom %s would reach has them",
+                    STORE_MAX_NAMES, alias);
     else
         request_say(q, err, "an alias may reach %u users at most", STORE_MAX_TARGETS);
 }

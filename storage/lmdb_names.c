@@ -204,6 +204,33 @@ static enum sp_err encode_targets(struct found *f, const char *const *targets, s
     return wire_out_ok(out) ? SP_OK : SP_ERR_LIMIT;
 }
 
+/* Whether every user found may have one name more. */
+static enum sp_err check_names(const struct found *f)
+{
+    static struct store_user users[STORE_MAX_TARGETS];
+    size_t names[STORE_MAX_TARGETS] = {0}; /* aliases of theirs */
+    struct found reached = {
+        .store = f->store, .txn = f->txn, .user = users, .max = STORE_MAX_TARGETS};
+    MDB_cursor *cursor;
+    MDB_val k, v;
+    enum sp_err err = SP_OK;
+    if (mdb_cursor_open(f->txn, f->store->dbi[T_ALIASES], &cursor) != 0)
+        return SP_ERR_MEMORY;
+    while (err == SP_OK && mdb_cursor_get(cursor, &k, &v, MDB_NEXT) == 0) {
+        reached.n = 0;
+        if (resolve_name(&reached, k.mv_data, k.mv_size, 0) != SP_OK)
+            continue;
+        for (size_t i = 0; i < f->n; i++) {
+            for (size_t j = 0; j < reached.n; j++)
+                names[i] += users[j].no == f->user[i].no;
+            if (names[i] + 2 > STORE_MAX_NAMES) /* their own address, and the new one */
+                err = SP_ERR_LIMIT;
+        }
+    }
+    mdb_cursor_close(cursor);
+    return err;
+}
+
 enum sp_err store_alias_add(struct store *s, const char *alias, const char *const *targets,
                             size_t n, size_t *bad)
 {
@@ -223,6 +250,8 @@ enum sp_err store_alias_add(struct store *s, const char *alias, const char *cons
         return SP_ERR_EXISTS;
     struct found f = {.store = s, .txn = s->write, .user = users, .max = STORE_MAX_TARGETS};
     err = encode_targets(&f, targets, n, &out, bad);
+    if (err == SP_OK)
+        err = check_names(&f);
     return err == SP_OK ? row_put(s, T_ALIASES, &key, buf, out.len) : err;
 }
 

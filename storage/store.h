@@ -24,6 +24,7 @@
 #define STORE_MAX_BOXES   1024u
 #define STORE_MAX_ADDRESS 256u /* bytes, with NUL */
 #define STORE_MAX_TARGETS 256u /* users that one address may reach */
+#define STORE_MAX_NAMES   350u /* addresses of one user: all of them fit into a delivery's job */
 #define STORE_CODE_TRIES  10u
 
 struct store;
@@ -118,7 +119,8 @@ enum sp_err store_users_each(struct store *s,
 
 /* Targets are addresses of users or of other aliases, and must be there; so no loop can come about.
  * SP_ERR_EXISTS: taken; SP_ERR_NOT_FOUND: *bad is the target that is not there; SP_ERR_LIMIT: too
- * many users reached. Needs a commit. */
+ * many users reached; or, with *bad n, one of them has STORE_MAX_NAMES addresses. Needs a commit.
+ */
 enum sp_err store_alias_add(struct store *s, const char *alias, const char *const *targets,
                             size_t n, size_t *bad);
 /* SP_ERR_DENIED: another alias leads to it. Needs a commit. */

@@ -3,14 +3,15 @@
 /* What a delivery is to do, as the store says it: SD_JOB_REPLY decoded. */
 #include "envelope/error.h"
 #include "envelope/keys.h"
+#include "storage/store.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
-#define JOB_RECIPIENTS 500u /* as [web] send_recipients */
-#define JOB_OWN        1000u
-#define JOB_ADDRESS    512u /* bytes of an address with its NUL */
+#define JOB_RECIPIENTS 500u                   /* as [web] send_recipients */
+#define JOB_OWN        (1u + STORE_MAX_NAMES) /* the one that the mail is from, and all */
+#define JOB_ADDRESS    512u                   /* bytes of an address with its NUL */
 
 struct job {
     uint8_t kind; /* box kinds; 0: nothing can be opened any more */

@@ -329,7 +329,7 @@ struct lent {
     uint8_t message_id[ID_SIZE], puk_pk[KEY_SIZE], report_pk[KEY_SIZE];
     char destination[256], why[256];
     bool brought; /* the mail came along */
-    uint16_t n, index[100];
+    uint16_t n_own, n, index[100];
     uint8_t order[100]; /* first byte of each */
 };
 
@@ -428,7 +428,8 @@ static inline void ask_job(struct lent *d)
     wire_get_copy(&in, d->report_pk, KEY_SIZE);
     wire_get_bytes(&in, 8);
     get_string(&in, d->why);
-    for (uint16_t n = wire_get_u16(&in); n > 0; n--)
+    d->n_own = wire_get_u16(&in);
+    for (uint16_t n = d->n_own; n > 0; n--)
         get_string(&in, text);
     d->n = wire_get_u16(&in);
     for (uint16_t i = 0; i < d->n; i++) {

@@ -1,6 +1,7 @@
 /* The queue as keeper, relay and deliveries see it; what a kill -9 at any step leaves behind; what
  * a delivery that was taken over may not do. */
 #include "daemon/testhooks.h"
+#include "storage/store.h"
 #include "tests/unit/store_sender.h"
 
 #define OUT_A "zoe@elsewhere.example", "Zed@Elsewhere.EXAMPLE"
@@ -521,6 +522,43 @@ static void test_bad_relay(void **state)
     }
 }
 
+/* --- addresses of the sender's own --- */
+
+/* With a local part as long as there may be one. */
+static void long_alias(char name[STORE_MAX_ADDRESS], unsigned i)
+{
+    snprintf(name, STORE_MAX_ADDRESS, "alias%059u@example.org", i);
+}
+
+/* A delivery hears of every address that the sender may write as: there are no more than it can. */
+static void test_many_names(void **state)
+{
+    struct tree *t = *state;
+    struct client ann;
+    struct lent d;
+    char text[1024], name[STORE_MAX_ADDRESS];
+    uint32_t rows;
+    begin(t, &ann);
+    for (unsigned i = 1; i < STORE_MAX_NAMES; i++) {
+        long_alias(name, i);
+        assert_int_equal(OPERATE(t, text, &rows, "alias", "add", name, ADDRESS), SP_OK);
+        expect_event(t, AUDIT_ALIAS_CHANGED);
+    }
+    assert_int_equal(OPERATE(t, text, &rows, "alias", "add", "one@example.org", ADDRESS),
+                     SP_ERR_LIMIT);
+    assert_non_null(strstr(text, "350 addresses"));
+    assert_int_equal(OPERATE(t, text, &rows, "alias", "add", "two@example.org", name),
+                     SP_ERR_LIMIT); /* an alias of an alias is one */
+    struct letter l = {.mark = 1, .from = &ann, .outside = {OUT_A}, .mail_from = name};
+    send_outside(t, &l, 3, 1);
+    want(t, 1);
+    deliver(t, &d);
+    assert_int_equal(d.n_own, 1 + STORE_MAX_NAMES);
+    finish(t, &d, SIGTERM);
+    assert_int_equal(OPERATE(t, text, &rows, "alias", "remove", name), SP_OK);
+    assert_int_equal(OPERATE(t, text, &rows, "alias", "add", "one@example.org", ADDRESS), SP_OK);
+}
+
 /* --- operators --- */
 
 static void test_operators(void **state)
@@ -586,8 +624,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(test_delivery),       T(test_revoke_one),     T(test_cuts),      T(test_not_sent),
         T(test_crashes),        T(test_silent_ends),    T(test_stopped),   T(test_report),
-        T(test_report_dropped), T(test_bad_deliveries), T(test_bad_relay), T(test_operators),
-        T(test_user_removed),
+        T(test_report_dropped), T(test_bad_deliveries), T(test_bad_relay), T(test_many_names),
+        T(test_operators),      T(test_user_removed),
     };
     if (sodium_init() < 0)
         return 1;
