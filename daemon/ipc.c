@@ -384,6 +384,11 @@ static enum sp_err break_peer(struct ipc_peer *peer)
     return SP_ERR_PEER;
 }
 
+bool ipc_peer_flushed(const struct ipc_peer *peer)
+{
+    return peer->n_queued == 0;
+}
+
 void ipc_peer_queue_limit(struct ipc_peer *peer, size_t frames)
 {
     peer->queue_max = frames;

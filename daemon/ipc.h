@@ -81,6 +81,9 @@ enum sp_err ipc_peer_send(struct ipc_peer *peer, uint16_t type, uint32_t id,
 /* The same with header flags (0 otherwise). */
 enum sp_err ipc_peer_send_flags(struct ipc_peer *peer, uint16_t type, uint16_t flags, uint32_t id,
                                 const struct wire_out *body, int fd);
+/* Whether nothing waits for a full socket: whatever was sent is there for the other side to read.
+ */
+bool ipc_peer_flushed(const struct ipc_peer *peer);
 /* Another limit than 1,024 frames, for a peer of which the protocol permits more. */
 void ipc_peer_queue_limit(struct ipc_peer *peer, size_t frames);
 /* The socket itself, to hand the connection on; stays the peer's. */

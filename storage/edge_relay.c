@@ -67,17 +67,41 @@ static void give_up(struct store_role *r, struct store_job *job)
     secret_check(r, job->no, job->secret, "failed");
 }
 
-static enum sp_err announce(struct store_role *r, struct lease *l)
+/* Relay hears of a lease when the keeper can: a delivery whose lease is still on its way out of
+ * here would be refused there. */
+static enum sp_err tell_relay(struct store_role *r, struct lease *l)
 {
     uint8_t buf[8];
     struct wire_out out = wire_out(buf, sizeof(buf));
+    if (l->told || r->relay == NULL || r->keeper == NULL)
+        return SP_OK;
+    if (!ipc_peer_flushed(r->keeper)) {
+        r->untold = true;
+        return SP_OK;
+    }
+    l->told = true;
+    wire_put_u64(&out, l->id);
+    return ipc_peer_send(r->relay, SR_JOB, 0, &out, -1);
+}
+
+void relay_tell(struct store_role *r)
+{
+    struct lease *l;
+    if (!r->untold)
+        return;
+    r->untold = false;
+    LIST_FOREACH(l, &r->leases, next)
+    tell_relay(r, l);
+}
+
+static enum sp_err announce(struct store_role *r, struct lease *l)
+{
     enum sp_err err = keeper_lease(r, l);
     if (err == SP_ERR_NOT_FOUND) { /* its record is gone: a report is all that can be made */
         l->job.closed = CLOSED_LOST;
         err = keeper_lease(r, l);
     }
-    wire_put_u64(&out, l->id);
-    return err == SP_OK ? ipc_peer_send(r->relay, SR_JOB, 0, &out, -1) : err;
+    return err == SP_OK ? tell_relay(r, l) : err;
 }
 
 /* SP_ERR_NOT_FOUND: the job has ended. */

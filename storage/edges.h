@@ -113,6 +113,7 @@ struct lease {
     uint16_t n_open, open[STORE_JOB_RECIPIENTS]; /* recipients that it is about */
     bool reported[STORE_JOB_RECIPIENTS];
     size_t n_reported;
+    bool told;    /* relay knows of it */
     bool ended;   /* its process is dead */
     bool crashed; /* ... by a fault of its own, and so by the mail's, or the server's */
     bool stopped; /* since the relay is ending: no attempt of the job's */
@@ -169,6 +170,7 @@ struct store_role {
     LIST_HEAD(, lease) leases;
     LIST_HEAD(, delivery) deliveries;
     size_t n_leases, n_deliveries;
+    bool untold; /* of some leases relay has not been told */
 };
 
 uint64_t clock_us(void);
@@ -295,6 +297,8 @@ extern const struct ipc_rules relay_rules;
 enum sp_err relay_begin(struct store_role *r);
 /* The same in the next turn of the loop: for those who are called in the middle of a flush. */
 void relay_wake(struct store_role *r);
+/* Tells relay of leases that have waited for the keeper's socket; at the end of each turn. */
+void relay_tell(struct store_role *r);
 /* Hands out what is due and wanted. */
 void relay_dispatch(struct store_role *r);
 /* A delivery's channel has ended, or its process: what it left undone is scheduled anew. */

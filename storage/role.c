@@ -152,6 +152,7 @@ static void on_idle(void *ctx)
 {
     struct store_role *r = ctx;
     ring_ack(r);
+    relay_tell(r);
     if (store_pending(r->store) >= GROUP_BYTES || (r->n_replies > 0 && !more_comes(r)))
         group_flush(r);
 }

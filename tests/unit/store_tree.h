@@ -37,6 +37,7 @@ struct tree {
     int ring_fd;
     uint8_t *ring;
     uint64_t head;
+    int keeper_room; /* of the store's socket to the keeper, in bytes; 0: the system's */
     uint32_t wanted; /* jobs that the relay has asked for and not got */
 };
 
@@ -118,6 +119,8 @@ static inline void start(struct tree *t)
         *ours[i] = pair[i][0];
         theirs[i] = pair[i][1];
     }
+    if (t->keeper_room > 0)
+        setsockopt(theirs[KEEPER], SOL_SOCKET, SO_SNDBUF, &t->keeper_room, sizeof(int));
     t->pid = fork();
     assert_true(t->pid >= 0);
     if (t->pid == 0)

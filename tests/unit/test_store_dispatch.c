@@ -219,11 +219,75 @@ static void test_result_without_room(void **state)
     assert_string_equal(text, "1111111");
 }
 
+/* --- a keeper who is slow to read --- */
+
+static uint64_t leases_now(struct tree *t)
+{
+    assert_int_equal(ipc_send_fd(t->control, CT_STATUS, 0, NULL, 0, -1), SP_OK);
+    struct ipc_frame f = next(t->control);
+    while (f.body.left > 0) {
+        char key[256], value[256];
+        get_string(&f.body, key);
+        get_string(&f.body, value);
+        if (strcmp(key, "deliveries") == 0)
+            return strtoull(value, NULL, 10);
+    }
+    return 0;
+}
+
+/* The number of a lease that relay is told of at once; 0: it is made, and relay is not told. */
+static uint64_t told(struct tree *t)
+{
+    struct pollfd relay = {.fd = t->relay, .events = POLLIN};
+    want(t, 1);
+    while (leases_now(t) == 0)
+        usleep(1000);
+    if (poll(&relay, 1, 0) == 0)
+        return 0;
+    struct ipc_frame f = next(t->relay);
+    assert_int_equal(f.type, SR_JOB);
+    t->wanted = 0;
+    return wire_get_u64(&f.body);
+}
+
+/* Relay is never told of a lease that has not left for the keeper: a delivery would be quicker than
+ * its lease, and refused. */
+static void test_keeper_first(void **state)
+{
+    struct tree *t = *state;
+    struct client ann;
+    struct lent d = {0};
+    struct ipc_frame f;
+    uint64_t last = 0, lease;
+    new_client(t, &ann, ADDRESS);
+    ready(t, 0);
+    struct letter l = {.mark = 1, .from = &ann, .outside = {"a@one.example"}};
+    send_outside(t, &l, 1, 1);
+    t->keeper_room = 1;
+    crash(t, &ann);
+    ready(t, 1);
+    for (int i = 0; i < 100 && (d.lease = told(t)) != 0; i++) {
+        last = d.lease;
+        d.channel = open_channel(t, d.lease);
+        finish(t, &d, SIGTERM);
+        while (leases_now(t) > 0)
+            usleep(1000);
+    }
+    assert_true(last > 0 && d.lease == 0);
+    do { /* the keeper reads */
+        f = next(t->keeper);
+        lease = f.type == VT_LEASE ? wire_get_u64(&f.body) : 0;
+    } while (lease <= last);
+    f = next(t->relay);
+    assert_int_equal(f.type, SR_JOB);
+    assert_int_equal(wire_get_u64(&f.body), lease);
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)
 int main(void)
 {
     const struct CMUnitTest tests[] = {T(test_no_flush_in_a_flush), T(test_full),
-                                       T(test_result_without_room)};
+                                       T(test_result_without_room), T(test_keeper_first)};
     if (sodium_init() < 0)
         return 1;
     signal(SIGPIPE, SIG_IGN);
