@@ -279,10 +279,12 @@ static const struct {
     enum sp_err err;
     const char *text;
 } enroll_refusals[] = {
-    {SP_ERR_DENIED, "the code is wrong for this address: ask the postmaster for a new one"},
-    {SP_ERR_EXPIRED, "the code has expired or is locked: ask the postmaster for a new one"},
-    {SP_ERR_EXISTS,
-     "this address is enrolled already: use the device that is, or ask the postmaster"},
+    {SP_ERR_DENIED,
+     "the code is wrong for this address (the newest one counts): check both, or ask "
+     "the postmaster for a new one"},
+    {SP_ERR_EXPIRED, "the code has expired: ask the postmaster for a new one"},
+    {SP_ERR_EXISTS, "this code was used, the address is enrolled already: use the device that is; "
+                    "if it is not yours, tell the postmaster"},
 };
 
 enum sp_err server_enroll(struct server *s, const char *code, const uint8_t *root, size_t root_len)

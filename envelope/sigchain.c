@@ -27,6 +27,7 @@ struct chain_link {
     uint64_t time_ms;
     uint8_t signer[ID_SIZE];
     struct wire_in body;
+    bool replayed; /* its signatures were verified before */
 };
 
 void sigchain_init(struct sigchain *c)
@@ -127,6 +128,8 @@ static enum sp_err check_signature(const struct sigchain *c, const struct chain_
     const struct chain_device *signer = sigchain_device(c, l->signer);
     if (signer == NULL || signer->revoked)
         return SP_ERR_DENIED;
+    if (l->replayed)
+        return SP_OK;
     size_t len = put_signed(l->bytes, l->len, text);
     return crypto_sign_verify_detached(l->signature, text, len, signer->sign_pk) == 0 ? SP_OK
                                                                                       : SP_ERR_AUTH;
@@ -218,6 +221,8 @@ static enum sp_err apply_add(struct sigchain *c, struct chain_link *l)
     const uint8_t *proof = wire_get_bytes(&l->body, SIGN_SIZE);
     if (proof == NULL)
         return SP_ERR_FORMAT;
+    if (l->replayed)
+        return SP_OK;
     const struct chain_device *d = &c->device[c->n_devices - 1];
     size_t len = put_proof(c, d->id, text);
     return crypto_sign_verify_detached(proof, text, len, d->sign_pk) == 0 ? SP_OK : SP_ERR_AUTH;
@@ -251,27 +256,45 @@ static enum sp_err (*const appliers[])(struct sigchain *, struct chain_link *) =
     [CHAIN_ROTATE] = apply_rotate,
 };
 
+/* On an error *c is not good for anything any more. */
+static enum sp_err take(struct sigchain *c, struct chain_link *l, const uint8_t *wire, size_t len)
+{
+    enum sp_err err = parse(wire, len, l);
+    if (err == SP_OK && (l->type < CHAIN_ROOT || l->type > CHAIN_ROTATE))
+        err = SP_ERR_FORMAT;
+    if (err == SP_OK)
+        err = check_place(c, l);
+    if (err == SP_OK)
+        err = appliers[l->type](c, l);
+    if (err == SP_OK && !wire_in_done(&l->body))
+        err = SP_ERR_FORMAT;
+    if (err == SP_OK)
+        err = keys_sha256(wire, len, c->head);
+    c->seq = l->seq;
+    c->time_ms = l->time_ms;
+    return err;
+}
+
 enum sp_err sigchain_apply(struct sigchain *c, const uint8_t *wire, size_t len)
 {
-    struct chain_link l;
+    struct chain_link l = {.replayed = false};
     struct sigchain next = *c; /* replaces *c when all of it holds */
-    enum sp_err err = parse(wire, len, &l);
-    if (err == SP_OK && (l.type < CHAIN_ROOT || l.type > CHAIN_ROTATE))
-        err = SP_ERR_FORMAT;
+    enum sp_err err = take(&next, &l, wire, len);
     if (err == SP_OK)
-        err = check_place(c, &l);
-    if (err == SP_OK)
-        err = appliers[l.type](&next, &l);
-    if (err == SP_OK && !wire_in_done(&l.body))
-        err = SP_ERR_FORMAT;
-    if (err == SP_OK)
-        err = keys_sha256(wire, len, next.head);
-    if (err != SP_OK)
-        return err;
-    next.seq = l.seq;
-    next.time_ms = l.time_ms;
-    *c = next;
-    return SP_OK;
+        *c = next;
+    return err;
+}
+
+enum sp_err sigchain_replay(struct sigchain *c, const uint8_t *wires, size_t len)
+{
+    enum sp_err err = SP_OK;
+    for (size_t one; err == SP_OK && len > 0; wires += one, len -= one) {
+        struct chain_link l = {.replayed = true};
+        err = sigchain_next(wires, len, &one);
+        if (err == SP_OK)
+            err = take(c, &l, wires, one);
+    }
+    return err;
 }
 
 /* The link's fields before its body. w writes to the place behind the wire's length. */

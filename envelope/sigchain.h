@@ -44,6 +44,10 @@ enum sp_err sigchain_next(const uint8_t *bytes, size_t len, size_t *wire_len);
  * or key is on the chain already; SP_ERR_NOT_FOUND: no such device to revoke; SP_ERR_FORMAT;
  * SP_ERR_LIMIT. */
 enum sp_err sigchain_apply(struct sigchain *c, const uint8_t *wire, size_t len);
+/* The same for a row of wires (sigchain_next) without their signatures: for who has verified each
+ * of them once, has kept the newest one's hash, and holds c->head against it afterwards: it covers
+ * all of them. On an error *c is good for nothing any more. */
+enum sp_err sigchain_replay(struct sigchain *c, const uint8_t *wires, size_t len);
 /* A device by id or by signing key (revoked ones too); NULL: not on the chain. */
 const struct chain_device *sigchain_device(const struct sigchain *c, const uint8_t id[ID_SIZE]);
 const struct chain_device *sigchain_signer(const struct sigchain *c,

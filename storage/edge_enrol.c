@@ -7,7 +7,8 @@
 #include <sodium.h>
 #include <string.h>
 
-#define CODE_TEXT 128u
+#define CODE_TEXT       128u
+#define LINK_SIGNATURES 2u /* the link's own, and a new device's proof */
 
 /* --- shared --- */
 
@@ -42,29 +43,21 @@ struct enrolment {
     size_t address_len, code_len, wire_len;
 };
 
-static enum sp_err wrong_code(struct store_role *r, const struct store_user *user)
-{
-    uint8_t tries;
-    enum sp_err err = store_user_wrong_code(r->store, user->no, &tries);
-    if (err == SP_OK)
-        err = group_flush(r); /* a try counts before it is answered, or a crash would forgive it */
-    if (err == SP_OK && tries == STORE_CODE_TRIES)
-        audit_emit(AUDIT_CODE_LOCKED, user->user_id, user->address);
-    return err == SP_OK ? SP_ERR_AUTH : err;
-}
-
-static enum sp_err check_code(struct store_role *r, const struct store_user *user,
-                              const struct enrolment *e)
+/* Whoever does not have the code hears one and the same, whoever was invited, has enrolled, or is
+ * nobody, and has caused nothing: no signature is verified, and nothing is written. A wrong code is
+ * not counted: 120 bits are not guessed, and what voids an invitation after so many tries would let
+ * a stranger void it. So the code stays known after it was used, to tell its holder. */
+static enum sp_err check_code(struct store_role *r, const struct enrolment *e, const char *address,
+                              struct store_user *user)
 {
     uint8_t hash[HASH_SIZE];
+    bool is_code = enrol_code_hash(e->code, e->code_len, hash) == SP_OK;
+    bool is_there = store_user_by_address(r->store, address, user) == SP_OK; /* else all zero */
+    if (sodium_memcmp(hash, user->code_hash, HASH_SIZE) != 0 || !is_code || !is_there)
+        return SP_ERR_AUTH;
     if (user->state != USER_INVITED)
         return SP_ERR_EXISTS;
-    if (user->code_tries >= STORE_CODE_TRIES || now_ms() > user->code_expiry_ms)
-        return SP_ERR_EXPIRED;
-    if (enrol_code_hash(e->code, e->code_len, hash) != SP_OK ||
-        sodium_memcmp(hash, user->code_hash, HASH_SIZE) != 0)
-        return wrong_code(r, user);
-    return SP_OK;
+    return now_ms() > user->code_expiry_ms ? SP_ERR_EXPIRED : SP_OK;
 }
 
 /* The root link says whose it is: it must be this address. */
@@ -84,12 +77,11 @@ static enum sp_err enrol(struct store_role *r, const struct enrolment *e, struct
 {
     struct sigchain chain;
     char address[STORE_MAX_ADDRESS], fingerprint[SIGCHAIN_FINGERPRINT];
-    if (store_address(e->address, e->address_len, false, address) != SP_OK ||
-        store_user_by_address(r->store, address, user) != SP_OK)
-        return SP_ERR_AUTH; /* a stranger does not learn who was invited */
-    if (!may_try(r, user, 1))
-        return SP_ERR_LIMIT;
-    enum sp_err err = check_code(r, user, e);
+    if (store_address(e->address, e->address_len, false, address) != SP_OK)
+        return SP_ERR_AUTH;
+    enum sp_err err = check_code(r, e, address, user);
+    if (err == SP_OK && !may_try(r, user, 1))
+        err = SP_ERR_LIMIT;
     if (err == SP_OK)
         err = check_root(e, address, &chain);
     if (err != SP_OK)
@@ -109,7 +101,7 @@ enum sp_err on_enroll(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)
 {
     struct store_role *r = ctx;
     struct enrolment e;
-    struct store_user user;
+    struct store_user user = {0};
     uint8_t buf[1 + ID_SIZE];
     e.address = wire_get_b16(&frame->body, STORE_MAX_ADDRESS, &e.address_len);
     e.code = wire_get_b16(&frame->body, CODE_TEXT, &e.code_len);
@@ -152,7 +144,7 @@ static enum sp_err add_link(struct store_role *r, const struct session *s, const
     enum sp_err err = store_user_by_no(r->store, s->user, &user);
     if (err == SP_OK && user.chain_seq >= CHAIN_MAX)
         err = SP_ERR_FORMAT;
-    if (err == SP_OK && !may_try(r, &user, user.chain_seq + 1))
+    if (err == SP_OK && !may_try(r, &user, LINK_SIGNATURES))
         err = SP_ERR_LIMIT;
     if (err == SP_OK)
         err = chain_load(r, &user, &chain);

@@ -161,8 +161,6 @@ static const char *state_word(const struct store_user *user)
 {
     if (user->state == USER_ENROLLED)
         return "enrolled";
-    if (user->code_tries >= STORE_CODE_TRIES)
-        return "locked";
     return now_ms() > user->code_expiry_ms ? "expired" : "invited";
 }
 

@@ -49,7 +49,7 @@ static enum sp_err check_device(struct store_role *r, const struct sending *s,
     struct sigchain chain;
     const struct envelope *e = &s->form->envelope;
     enum sp_err err = store_user_by_no(r->store, s->user, &user);
-    if (err == SP_OK && !may_try(r, &user, user.chain_seq + 1))
+    if (err == SP_OK && !may_try(r, &user, 1))
         err = SP_ERR_LIMIT;
     if (err == SP_OK)
         err = chain_load(r, &user, &chain);

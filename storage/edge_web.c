@@ -10,31 +10,12 @@
 #define LIST_MAX       500u
 #define STATUS_KEPT_MS (30u * UINT64_C(86400000)) /* of mail that its sender deletes */
 #define PIECE_MAX      65536u
-#define PROOF_BURST    100 /* signatures verified at once for one user ... */
-#define PROOF_REFILL   5u  /* ... and milliseconds until one more is */
 
 /* --- who asks --- */
 
-/* Public-key work is rationed, or it would starve incoming mail. Each user has his own ration: one
- * for all would let any stranger lock everybody out. Strangers need none, since nothing is verified
- * before a user is found; a long history may cost more than is left, and is paid off later. */
-static bool ration(struct bucket *b, uint64_t ms, uint32_t cost)
-{
-    uint64_t gained = (ms - b->at_ms) / PROOF_REFILL;
-    if (gained > 0) {
-        b->left =
-            gained > (uint64_t)(PROOF_BURST - b->left) ? PROOF_BURST : b->left + (int64_t)gained;
-        b->at_ms = ms;
-    }
-    if (b->left <= 0)
-        return false;
-    b->left -= cost;
-    return true;
-}
-
 bool may_try(struct store_role *r, const struct store_user *user, uint32_t signatures)
 {
-    return ration(&r->proofs[user->no % BUCKETS], clock_us() / 1000, signatures);
+    return rations_take(&r->rations, clock_us() / 1000, user->no, signatures);
 }
 
 const struct session *token_session(struct store_role *r, struct wire_in *in)
@@ -57,6 +38,9 @@ static enum sp_err on_challenge(void *ctx, struct ipc_peer *peer, struct ipc_fra
     return ipc_peer_send(peer, SW_CHALLENGE_REPLY, frame->id, &out, -1);
 }
 
+/* Each link was verified before it was written, and the user's record has the hash of the newest,
+ * which covers them all: read again, they need no signature. So a login that somebody makes up
+ * costs little, however long the history is. */
 enum sp_err chain_load(struct store_role *r, const struct store_user *user, struct sigchain *chain)
 {
     static uint8_t wires[CHAIN_BYTES];
@@ -64,14 +48,13 @@ enum sp_err chain_load(struct store_role *r, const struct store_user *user, stru
     enum sp_err err = SP_OK;
     sigchain_init(chain);
     while (err == SP_OK && more) {
-        size_t len, one;
+        size_t len;
         err = store_chain_get(r->store, user->no, chain->seq, wires, sizeof(wires), &len, &more);
-        for (size_t at = 0; err == SP_OK && at < len; at += one) {
-            err = sigchain_next(wires + at, len - at, &one);
-            if (err == SP_OK)
-                err = sigchain_apply(chain, wires + at, one);
-        }
+        if (err == SP_OK)
+            err = sigchain_replay(chain, wires, len);
     }
+    if (err == SP_OK && memcmp(chain->head, user->head, HASH_SIZE) != 0)
+        err = SP_ERR_FORMAT;
     return err;
 }
 
@@ -98,21 +81,19 @@ static enum sp_err verify_login(const struct store_role *r, const struct login *
                : SP_ERR_AUTH;
 }
 
-/* Every failure looks the same to the caller. */
+/* Whoever knows a user's id can try: one signature is verified for him, and nothing is counted
+ * against the user before it is his own. Every failure looks the same to the caller. */
 static enum sp_err login(struct store_role *r, const struct login *l, struct store_user *user)
 {
     struct sigchain chain;
     if (sessions_redeem(r->sessions, clock_us() / 1000, l->challenge) != SP_OK ||
-        store_user_by_id(r->store, l->user_id, user) != SP_OK || user->state != USER_ENROLLED)
-        return SP_ERR_AUTH;
-    if (!may_try(r, user, user->chain_seq + 1))
-        return SP_ERR_LIMIT;
-    if (chain_load(r, user, &chain) != SP_OK)
+        store_user_by_id(r->store, l->user_id, user) != SP_OK || user->state != USER_ENROLLED ||
+        chain_load(r, user, &chain) != SP_OK)
         return SP_ERR_AUTH;
     const struct chain_device *device = sigchain_device(&chain, l->device_id);
-    if (device == NULL || device->revoked)
+    if (device == NULL || device->revoked || verify_login(r, l, device) != SP_OK)
         return SP_ERR_AUTH;
-    return verify_login(r, l, device);
+    return may_try(r, user, 1) ? SP_OK : SP_ERR_LIMIT;
 }
 
 static enum sp_err on_login(void *ctx, struct ipc_peer *peer, struct ipc_frame *frame)

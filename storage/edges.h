@@ -9,6 +9,7 @@
 #include "storage/form.h"
 #include "storage/forms.h"
 #include "storage/queue.h"
+#include "storage/ration.h"
 #include "storage/sessions.h"
 #include "storage/store.h"
 #include "storage/visits.h"
@@ -20,9 +21,8 @@
 #define UPLOAD_CHAINS 256u
 #define UPLOADS_MAX   8192u
 #define OPERATORS_MAX 16u
-#define CHAIN_MAX     1024u /* links of one user's history: each login verifies all of them */
-#define BUCKETS       1024u
-#define SENDINGS_MAX  64u /* mails that wait for the keeper */
+#define CHAIN_MAX     1024u /* links of one user's history: each login reads all of them */
+#define SENDINGS_MAX  64u   /* mails that wait for the keeper */
 #define OPENINGS_MAX  256u
 #define WRAPPING_MAX  512u  /* requests under way; the peer's queue holds 1,024 frames */
 #define LINK_CLIENT   64u   /* a client's address, with NUL */
@@ -53,12 +53,6 @@ struct incoming {
 struct ring {
     const uint8_t *bytes;      /* mapped read-only */
     uint64_t size, end, acked; /* running positions */
-};
-
-/* Public-key work that one user may still cause; below zero: he must wait. */
-struct bucket {
-    uint64_t at_ms;
-    int64_t left;
 };
 
 /* A mail between SW_SEND and the commit: its secret is with the keeper. */
@@ -140,7 +134,7 @@ struct store_role {
     uint16_t more_soon; /* messages and results that are expected any moment */
     uint64_t last_result_us;
     struct event *gather;
-    struct bucket proofs[BUCKETS];          /* by user number */
+    struct rations rations;
     struct histogram commit_us, group_size; /* answers a commit */
     struct event *minute;                   /* expiry, and what is to be tried again */
     struct event *lazy;                     /* commits what nobody waits for */
@@ -203,9 +197,10 @@ extern const struct ipc_rules web_rules;
 /* u32 total, then what of b32(envelope) b32(box) fits from offset on. SP_ERR_LIMIT: beyond it. */
 enum sp_err put_sealed(struct wire_out *out, const uint8_t *envelope, size_t envelope_len,
                        const uint8_t *box, size_t box_len, size_t offset);
-/* The verified state of a user's chain. */
+/* The state of a user's chain; SP_ERR_FORMAT: it is not what was written. */
 enum sp_err chain_load(struct store_role *r, const struct store_user *user, struct sigchain *chain);
-/* Whether signatures may be verified on behalf of this user now; if so, they are counted. */
+/* Whether so many signatures may be verified now on behalf of this user, who has proved that he
+ * asks; if so, they are counted. */
 bool may_try(struct store_role *r, const struct store_user *user, uint32_t signatures);
 /* The session whose token the body begins with; NULL: there is none. */
 const struct session *token_session(struct store_role *r, struct wire_in *in);

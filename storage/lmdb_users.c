@@ -20,7 +20,7 @@ enum sp_err user_put(struct store *s, const struct store_user *u)
     wire_put_bytes(&out, u->head, HASH_SIZE);
     wire_put_bytes(&out, u->code_hash, HASH_SIZE);
     wire_put_u64(&out, u->code_expiry_ms);
-    wire_put_u8(&out, u->code_tries);
+    wire_put_u8(&out, 0); /* once the number of wrong codes */
     wire_put_str(&out, u->address);
     return wire_out_ok(&out) ? row_append(s, T_USERS, &key, buf, out.len) : SP_ERR_LIMIT;
 }
@@ -38,7 +38,7 @@ static enum sp_err user_decode(uint64_t no, struct wire_in in, struct store_user
     wire_get_copy(&in, u->head, HASH_SIZE);
     wire_get_copy(&in, u->code_hash, HASH_SIZE);
     u->code_expiry_ms = wire_get_u64(&in);
-    u->code_tries = wire_get_u8(&in);
+    wire_get_u8(&in);
     const uint8_t *address = wire_get_b16(&in, STORE_MAX_ADDRESS - 1, &len);
     if (!wire_in_done(&in))
         return SP_ERR_FORMAT;
@@ -135,22 +135,6 @@ enum sp_err store_user_add(struct store *s, const char *address, const uint8_t c
         return err;
     memcpy(u.code_hash, code_hash, HASH_SIZE);
     u.code_expiry_ms = expiry_ms;
-    u.code_tries = 0;
-    return user_put(s, &u);
-}
-
-enum sp_err store_user_wrong_code(struct store *s, uint64_t no, uint8_t *tries)
-{
-    struct store_user u;
-    *tries = 0;
-    enum sp_err err = group_open(s);
-    if (err == SP_OK)
-        err = user_get(s, s->write, no, &u);
-    if (err != SP_OK)
-        return err;
-    if (u.code_tries < UINT8_MAX)
-        u.code_tries++;
-    *tries = u.code_tries;
     return user_put(s, &u);
 }
 
@@ -164,7 +148,8 @@ static struct key chain_key(uint64_t no, uint32_t seq)
     return key_u64_bytes(no, b, sizeof(b));
 }
 
-/* The first wire: the user gets his id. */
+/* The first wire: the user gets his id. The code's hash stays: who shows the code again may hear
+ * that it is used. */
 static enum sp_err enrol(struct store *s, const struct store_user *user, struct store_user *now)
 {
     uint64_t other;
@@ -175,8 +160,6 @@ static enum sp_err enrol(struct store *s, const struct store_user *user, struct 
         return SP_ERR_EXISTS;
     now->state = USER_ENROLLED;
     memcpy(now->user_id, user->user_id, ID_SIZE);
-    memset(now->code_hash, 0, HASH_SIZE);
-    now->code_expiry_ms = 0;
     return row_put(s, T_IDS, &id, no.bytes, no.len);
 }
 

@@ -25,7 +25,6 @@
 #define STORE_MAX_ADDRESS 256u /* bytes, with NUL */
 #define STORE_MAX_TARGETS 256u /* users that one address may reach */
 #define STORE_MAX_NAMES   350u /* addresses of one user: all of them fit into a delivery's job */
-#define STORE_CODE_TRIES  10u
 
 struct store;
 
@@ -77,9 +76,8 @@ struct store_user {
     uint32_t chain_seq, generation, devices;
     uint8_t puk_pk[KEY_SIZE];
     uint8_t head[HASH_SIZE];
-    uint8_t code_hash[HASH_SIZE]; /* until enrolled */
+    uint8_t code_hash[HASH_SIZE]; /* of the last invitation; all zero: from before it was kept */
     uint64_t code_expiry_ms;
-    uint8_t code_tries;
     char address[STORE_MAX_ADDRESS];
 };
 
@@ -95,8 +93,6 @@ enum sp_err store_user_by_address(struct store *s, const char *address, struct s
 enum sp_err store_user_by_id(struct store *s, const uint8_t user_id[ID_SIZE],
                              struct store_user *out);
 enum sp_err store_user_by_no(struct store *s, uint64_t no, struct store_user *out);
-/* Counts a wrong code; *tries: how many there were. Needs a commit. */
-enum sp_err store_user_wrong_code(struct store *s, uint64_t no, uint8_t *tries);
 /* Appends a verified wire to the user's chain; the fields of user beside no, state and address
  * become what they are in *user; the first wire enrols (SP_ERR_EXISTS: the user_id is taken).
  * SP_ERR_STATE: chain_seq does not follow. Needs a commit. */

@@ -59,7 +59,6 @@
     E(AUDIT_USER_REMOVED, "user.removed", AUDIT_BIT(ROLE_STORE), "user:x address:s")               \
     E(AUDIT_USER_ENROLLED, "user.enrolled", AUDIT_BIT(ROLE_STORE),                                 \
       "user:x address:s device:x fingerprint:s")                                                   \
-    E(AUDIT_CODE_LOCKED, "user.code-locked", AUDIT_BIT(ROLE_STORE), "user:x address:s")            \
     E(AUDIT_KEY_ROTATED, "key.rotated", AUDIT_BIT(ROLE_STORE),                                     \
       "user:x device:x generation:u fingerprint:s")                                                \
     E(AUDIT_ALIAS_CHANGED, "alias.changed", AUDIT_BIT(ROLE_STORE), "alias:s targets:s")            \

@@ -6,7 +6,8 @@
 /* What follows fits the store's side of the edge (storage/edge_web.c): it ends the edge, and with
  * it the tree, when web sends it what it need not read. */
 
-/* An unknown address, a wrong code: not told apart, so that addresses cannot be tried. */
+/* Without the right code there is one answer, 403, so that addresses cannot be tried; its holder
+ * hears what became of it. */
 static const struct outcome enroll[] = {
     {SP_ERR_AUTH, 403, "wrong address or code"},
     {SP_ERR_NOT_FOUND, 403, "wrong address or code"},

@@ -108,6 +108,37 @@ static void a_whole_life(void **state)
     assert_null(sigchain_signer(&chain, puk));
 }
 
+/* Read again without signatures, a chain comes to the same; what was changed has another head. */
+static void replayed(void **state)
+{
+    (void)state;
+    static uint8_t row[4 * SIGCHAIN_MAX_WIRE];
+    struct sigchain again;
+    size_t n = 0;
+    sigchain_init(&chain);
+    for (int i = 0; i < 4; i++) {
+        i == 0   ? make_root("alice@example.test")
+        : i == 1 ? make_add(&first, &second)
+        : i == 2 ? make_rotate(&second)
+                 : make_revoke(&second, &first);
+        assert_int_equal(apply(), SP_OK);
+        memcpy(row + n, wire, len);
+        n += len;
+    }
+    sigchain_init(&again);
+    assert_int_equal(sigchain_replay(&again, row, n), SP_OK);
+    assert_memory_equal(&again, &chain, sizeof(chain));
+    row[n - 1] ^= 1; /* the newest signature */
+    sigchain_init(&again);
+    assert_int_equal(sigchain_replay(&again, row, n), SP_OK);
+    assert_memory_not_equal(again.head, chain.head, HASH_SIZE);
+    row[n - 1 - len] ^= 1; /* one that the next link names */
+    sigchain_init(&again);
+    assert_int_equal(sigchain_replay(&again, row, n), SP_ERR_AUTH);
+    sigchain_init(&again);
+    assert_int_equal(sigchain_replay(&again, row, n - 1), SP_ERR_FORMAT);
+}
+
 static void unknown_and_revoked_signers(void **state)
 {
     (void)state;
@@ -325,6 +356,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         T(a_whole_life),
+        T(replayed),
         T(unknown_and_revoked_signers),
         T(signed_by_another_key),
         T(places_in_the_chain),

@@ -209,7 +209,7 @@ static void test_users(void **state)
 {
     struct place *p = *state;
     struct store_user u;
-    uint8_t hash[HASH_SIZE] = {9}, tries, wires[16];
+    uint8_t hash[HASH_SIZE] = {9}, wires[16];
     size_t len;
     bool more;
     assert_int_equal(store_user_by_address(p->s, "a@x", &u), SP_ERR_NOT_FOUND);
@@ -217,17 +217,12 @@ static void test_users(void **state)
     assert_int_equal(store_user_add(p->s, "a@x", hash, 1), SP_ERR_EXISTS);
     assert_int_equal(store_user_add(p->s, "b@x", hash, 77), SP_OK);
     assert_int_equal(store_commit(p->s), SP_OK);
-    assert_int_equal(store_user_by_address(p->s, "b@x", &u), SP_OK);
-    for (unsigned i = 1; i <= 3; i++) {
-        assert_int_equal(store_user_wrong_code(p->s, u.no, &tries), SP_OK);
-        assert_int_equal(tries, i);
-    }
-    hash[0] = 10; /* a new code forgives the wrong tries */
+    hash[0] = 10; /* a new code takes the place of the old */
     assert_int_equal(store_user_add(p->s, "b@x", hash, 78), SP_OK);
     assert_int_equal(store_commit(p->s), SP_OK);
     reopen(p, MAP);
     assert_int_equal(store_user_by_address(p->s, "b@x", &u), SP_OK);
-    assert_int_equal(u.code_tries, 0);
+    assert_int_equal(u.code_expiry_ms, 78);
     assert_int_equal(u.code_hash[0], 10);
     id_of(u.user_id, 1);
     u.chain_seq = 1;
