@@ -37,13 +37,18 @@ static enum sp_err try_wire(struct sigchain *c, const uint8_t *wire, size_t len)
 
 static void try_row(const uint8_t *data, size_t size)
 {
-    struct sigchain c;
+    struct sigchain c, again;
+    const uint8_t *row = data;
     size_t n = 0;
     sigchain_init(&c);
+    sigchain_init(&again);
     while (sigchain_next(data, size, &n) == SP_OK && try_wire(&c, data, n) == SP_OK) {
         data += n;
         size -= n;
     }
+    require(sigchain_replay(&again, row, (size_t)(data - row)) == SP_OK);
+    require(memcmp(&again, &c, sizeof(c)) == 0);
+    (void)sigchain_replay(&again, data, size);
 }
 
 static void try_body(uint8_t type, const uint8_t *body, size_t size)

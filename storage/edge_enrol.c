@@ -140,6 +140,7 @@ static enum sp_err add_link(struct store_role *r, const struct session *s, const
                             size_t len)
 {
     struct store_user user;
+    const struct sigchain *known;
     struct sigchain chain;
     enum sp_err err = store_user_by_no(r->store, s->user, &user);
     if (err == SP_OK && user.chain_seq >= CHAIN_MAX)
@@ -147,9 +148,10 @@ static enum sp_err add_link(struct store_role *r, const struct session *s, const
     if (err == SP_OK && !may_try(r, &user, LINK_SIGNATURES))
         err = SP_ERR_LIMIT;
     if (err == SP_OK)
-        err = chain_load(r, &user, &chain);
+        err = chain_load(r, &user, &known);
     if (err != SP_OK)
         return err;
+    chain = *known;
     uint32_t before = chain.puk_generation;
     err = apply_one(&chain, wire, len);
     if (err != SP_OK)

@@ -46,7 +46,7 @@ static enum sp_err check_device(struct store_role *r, const struct sending *s,
                                 const struct session *session)
 {
     struct store_user user;
-    struct sigchain chain;
+    const struct sigchain *chain;
     const struct envelope *e = &s->form->envelope;
     enum sp_err err = store_user_by_no(r->store, s->user, &user);
     if (err == SP_OK && !may_try(r, &user, 1))
@@ -55,7 +55,7 @@ static enum sp_err check_device(struct store_role *r, const struct sending *s,
         err = chain_load(r, &user, &chain);
     if (err != SP_OK)
         return err;
-    const struct chain_device *device = sigchain_device(&chain, session->device_id);
+    const struct chain_device *device = sigchain_device(chain, session->device_id);
     if (device == NULL || device->revoked || memcmp(e->sender_user_id, s->user_id, ID_SIZE) != 0 ||
         memcmp(e->sender_sign_pk, device->sign_pk, KEY_SIZE) != 0)
         return SP_ERR_AUTH;

@@ -21,8 +21,9 @@
 #define UPLOAD_CHAINS 256u
 #define UPLOADS_MAX   8192u
 #define OPERATORS_MAX 16u
-#define CHAIN_MAX     1024u /* links of one user's history: each login reads all of them */
-#define SENDINGS_MAX  64u   /* mails that wait for the keeper */
+#define CHAIN_MAX     1024u /* links of one user's history */
+#define CHAINS_KNOWN  256u
+#define SENDINGS_MAX  64u /* mails that wait for the keeper */
 #define OPENINGS_MAX  256u
 #define WRAPPING_MAX  512u  /* requests under way; the peer's queue holds 1,024 frames */
 #define LINK_CLIENT   64u   /* a client's address, with NUL */
@@ -135,6 +136,7 @@ struct store_role {
     uint64_t last_result_us;
     struct event *gather;
     struct rations rations;
+    struct sigchain known[CHAINS_KNOWN];    /* by user number: histories as they were last read */
     struct histogram commit_us, group_size; /* answers a commit */
     struct event *minute;                   /* expiry, and what is to be tried again */
     struct event *lazy;                     /* commits what nobody waits for */
@@ -197,8 +199,10 @@ extern const struct ipc_rules web_rules;
 /* u32 total, then what of b32(envelope) b32(box) fits from offset on. SP_ERR_LIMIT: beyond it. */
 enum sp_err put_sealed(struct wire_out *out, const uint8_t *envelope, size_t envelope_len,
                        const uint8_t *box, size_t box_len, size_t offset);
-/* The state of a user's chain; SP_ERR_FORMAT: it is not what was written. */
-enum sp_err chain_load(struct store_role *r, const struct store_user *user, struct sigchain *chain);
+/* The state of a user's chain, good until the next call; SP_ERR_FORMAT: it is not what was written.
+ */
+enum sp_err chain_load(struct store_role *r, const struct store_user *user,
+                       const struct sigchain **chain);
 /* Whether so many signatures may be verified now on behalf of this user, who has proved that he
  * asks; if so, they are counted. */
 bool may_try(struct store_role *r, const struct store_user *user, uint32_t signatures);

@@ -57,6 +57,8 @@ struct evhttp_request *exchange_end(struct exchange *x)
         TAILQ_REMOVE(&x->web->waiting, x, next);
     if (x->gathered != NULL)
         evbuffer_free(x->gathered);
+    if (x->pause != NULL)
+        event_free(x->pause);
     x->web->n_exchanges--;
     sodium_memzero(x, sizeof(*x));
     free(x);
@@ -101,6 +103,23 @@ static void refuse(struct evhttp_request *req, const struct outcome *o, const ch
     conn_answer_error(req, o->code, o->text);
 }
 
+static void on_pause_over(evutil_socket_t fd, short what, void *arg)
+{
+    struct exchange *x = arg;
+    (void)fd, (void)what;
+    const struct outcome *o = outcome_of(x->route, SP_ERR_AUTH);
+    refuse(exchange_end(x), o, AUTH_SESSION);
+}
+
+/* Nobody who can prove who they are waits for it: not even on the same address. */
+static void refuse_late(struct exchange *x)
+{
+    const struct timeval pause = {.tv_usec = WEB_PAUSE_MS * 1000};
+    x->pause = evtimer_new(x->web->role->base, on_pause_over, x);
+    if (x->pause == NULL || event_add(x->pause, &pause) != 0)
+        conn_drop(x->conn);
+}
+
 void exchange_fail(struct exchange *x, enum sp_err err)
 {
     static const struct outcome no_gate = {SP_ERR_AUTH, 401, "no gate"};
@@ -109,7 +128,9 @@ void exchange_fail(struct exchange *x, enum sp_err err)
         x->ungated && err == SP_ERR_AUTH ? &no_gate : outcome_of(x->route, err);
     if (o->code == 503)
         x->web->n_busy++;
-    if (x->streaming) {
+    if (x->route->needs == NEEDS_PROOF && o->code == 403) {
+        refuse_late(x);
+    } else if (x->streaming) {
         conn_drop(x->conn); /* half an answer is out: what is missing must be seen */
     } else if (o->text == NULL) {
         add_advice(x->req, o->code, scheme);

@@ -83,6 +83,7 @@ static const struct outcome resolve[] = {
 #define DELETE EVHTTP_REQ_DELETE
 #define TOKEN  NEEDS_TOKEN
 #define GATE   NEEDS_GATE
+#define PROOF  NEEDS_PROOF
 #define PUBLIC NEEDS_NOTHING
 
 #define LOGIN_BODY  (16u + 16u + 32u + 64u)
@@ -105,9 +106,9 @@ static const struct route table[] = {
      link_gate},
     {GET, "/page/{build}/{asset}", PUBLIC, 0, 0, 0, start_asset, NULL, NULL},
     {GET, "/v1/info", PUBLIC, 0, 0, 0, start_info, NULL, NULL},
-    {POST, "/v1/enroll", PUBLIC, 0, ENROLL_BODY, SW_ENROLL, start_enroll, finish_octets, enroll},
+    {POST, "/v1/enroll", PROOF, 0, ENROLL_BODY, SW_ENROLL, start_enroll, finish_octets, enroll},
     {POST, "/v1/challenge", PUBLIC, 0, 0, SW_CHALLENGE, start_nothing, finish_octets, NULL},
-    {POST, "/v1/session", PUBLIC, 0, LOGIN_BODY, SW_LOGIN, start_login, finish_octets, login},
+    {POST, "/v1/session", PROOF, 0, LOGIN_BODY, SW_LOGIN, start_login, finish_octets, login},
     {DELETE, "/v1/session", TOKEN, 0, 0, SW_LOGOUT, start_nothing, finish_nothing, NULL},
     {GET, "/v1/sigchain/{address}", TOKEN, QUERY_AFTER, 0, SW_CHAIN_GET, start_chain_get,
      finish_chain_get, NULL},

@@ -50,6 +50,11 @@ struct evbuffer;
 #define WEB_DEADLINE_STORE   30 /* request to answer */
 #define WEB_DEADLINE_BLOCK   60 /* one answer or block of a piece to be taken by the client */
 
+/* Milliseconds from a login or enrolment that proved nothing to its answer. This bounds what
+ * strangers can make the store do, whoever they are and whomever they name: each connection has one
+ * request under way, so that all of them together try 4,000 times a second. */
+#define WEB_PAUSE_MS 250
+
 struct exchange;
 
 struct conn {
@@ -103,6 +108,7 @@ enum route_needs {
     NEEDS_NOTHING,
     NEEDS_TOKEN, /* of a session: none is a 401 at once; it goes first into the frame */
     NEEDS_GATE,  /* of a link: none is asked about as one of zeros, so that the log has it */
+    NEEDS_PROOF, /* nothing there: the body proves who asks. Without proof, the answer is late */
 };
 
 struct route {
@@ -138,6 +144,7 @@ struct exchange {
     uint64_t offset, left;      /* streams, puts: still to be sent */
     bool streaming;             /* streams: headers are out */
     bool waiting;               /* streams, puts: in web->waiting */
+    struct event *pause;        /* NULL, or the time to its refusal */
     TAILQ_ENTRY(exchange) next;
 };
 

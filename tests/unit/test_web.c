@@ -299,6 +299,25 @@ static void test_vanish(void **state)
     assert_int_equal(ask("GET " SLOW REST AUTH "\r\n"), 200);
 }
 
+/* ... and whose refusal was to be late: nothing is left of it when its time comes. */
+static void test_vanish_before_a_refusal(void **state)
+{
+    static const char login[] = "POST /v1/session" REST "Content-Length: 128\r\n\r\n";
+    char proof[128];
+    (void)state;
+    memset(proof, 'x', sizeof(proof));
+    for (int i = 0; i < 8; i++) {
+        SSL *ssl = dial_tls();
+        SSL_write(ssl, login, sizeof(login) - 1);
+        SSL_write(ssl, proof, sizeof(proof));
+        assert_int_equal(ask("GET " MESSAGE REST AUTH "\r\n"),
+                         200); /* the store has answered both */
+        hang_up(ssl);
+    }
+    usleep(500000);
+    assert_int_equal(ask("GET /healthz" REST "\r\n"), 200);
+}
+
 static void test_garbage(void **state)
 {
     (void)state;
@@ -369,11 +388,17 @@ static void test_busy(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_simple),    cmocka_unit_test(test_methods),
-        cmocka_unit_test(test_malformed), cmocka_unit_test(test_public),
-        cmocka_unit_test(test_token),     cmocka_unit_test(test_piece),
-        cmocka_unit_test(test_pipeline),  cmocka_unit_test(test_vanish),
-        cmocka_unit_test(test_garbage),   cmocka_unit_test(test_alpn),
+        cmocka_unit_test(test_simple),
+        cmocka_unit_test(test_methods),
+        cmocka_unit_test(test_malformed),
+        cmocka_unit_test(test_public),
+        cmocka_unit_test(test_token),
+        cmocka_unit_test(test_piece),
+        cmocka_unit_test(test_pipeline),
+        cmocka_unit_test(test_vanish),
+        cmocka_unit_test(test_vanish_before_a_refusal),
+        cmocka_unit_test(test_garbage),
+        cmocka_unit_test(test_alpn),
         cmocka_unit_test(test_busy),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
