@@ -117,7 +117,8 @@ void guests_offended(struct guests *g, const char *key, unsigned points, uint64_
 void guests_crashed(struct guests *g, const char *key, uint64_t now_ms)
 {
     g->crashes++;
-    guests_offended(g, key, GUESTS_HOLD, now_ms);
+    if (key != NULL)
+        guests_offended(g, key, GUESTS_HOLD, now_ms);
 }
 
 bool guests_held(struct guests *g, const char *key, uint64_t now_ms)

@@ -39,7 +39,8 @@ void guests_end(struct guests *g);
 enum guests_verdict guests_connected(struct guests *g, const char *key, uint64_t now_ms);
 /* A client did something that weighs so many points. */
 void guests_offended(struct guests *g, const char *key, unsigned points, uint64_t now_ms);
-/* A session of this client died of a signal that its own doing may have brought about. */
+/* A session of this client died of a signal that its own doing may have brought about. NULL: of one
+ * that is not held off for it. */
 void guests_crashed(struct guests *g, const char *key, uint64_t now_ms);
 bool guests_held(struct guests *g, const char *key, uint64_t now_ms);
 

@@ -124,7 +124,8 @@ static void report_end(struct smtp *s, const struct client *c, int status)
 }
 
 /* All sessions have the layout of this process: a search for it must not go on for ever, however
- * many addresses take part in it. */
+ * many addresses take part in it. A mail server in front of us tries a mail that crashes a session
+ * again: it is counted, but held off it would keep all other mail back. */
 static void punish(struct smtp *s, const struct client *c, int status)
 {
     if (!c->lmtp && WIFEXITED(status) && WEXITSTATUS(status) < END_COUNT) {
@@ -134,7 +135,7 @@ static void punish(struct smtp *s, const struct client *c, int status)
     }
     if (!WIFSIGNALED(status) || !forked_is_crash(WTERMSIG(status)))
         return;
-    guests_crashed(&s->guests, c->guest.key, stream_now_ms());
+    guests_crashed(&s->guests, c->lmtp ? NULL : c->guest.key, stream_now_ms());
     if (s->guests.crashes < CRASHES_MAX)
         return;
     role_log("%u sessions crashed: a fresh tree gets another address space layout", CRASHES_MAX);
@@ -161,11 +162,11 @@ static void reap(struct smtp *s)
 #define NOTHING REFUSAL_COUNT /* is against it */
 
 /* A free place, or why there is none for this client. */
-static enum refusal find_place(struct smtp *s, const char *key, struct client **place)
+static enum refusal find_place(struct smtp *s, const char *key, bool lmtp, struct client **place)
 {
     size_t same = 0;
     *place = NULL;
-    if (guests_held(&s->guests, key, stream_now_ms()))
+    if (!lmtp && guests_held(&s->guests, key, stream_now_ms()))
         return REFUSAL_HELD;
     for (size_t i = 0; i < s->role->config->max_sessions; i++) {
         struct client *c = &s->clients[i];
@@ -195,7 +196,7 @@ static void refuse(struct smtp *s, int fd, const char *name, enum refusal why)
 static void admit(struct smtp *s, int conn, const struct guest *guest, bool lmtp)
 {
     struct client *place;
-    enum refusal why = s->ending ? REFUSAL_ENDING : find_place(s, guest->key, &place);
+    enum refusal why = s->ending ? REFUSAL_ENDING : find_place(s, guest->key, lmtp, &place);
     if (why == NOTHING) {
         place->guest = *guest;
         if (start_session(s, place, lmtp, conn) == SP_OK) {
@@ -256,7 +257,8 @@ static void on_arrival(struct smtp *s, int conn, const struct guest *guest, bool
     if (verdict != GUESTS_WELCOME) {
         refuse(s, conn, guest->name, verdict == GUESTS_HELD ? REFUSAL_HELD : REFUSAL_RATE);
         close(conn);
-    } else if (find_place(s, guest->key, &place) == NOTHING || !try_later(s, conn, guest, lmtp)) {
+    } else if (find_place(s, guest->key, lmtp, &place) == NOTHING ||
+               !try_later(s, conn, guest, lmtp)) {
         admit(s, conn, guest, lmtp);
     }
 }

@@ -1,5 +1,6 @@
 """Attacks on the real tree that must not succeed: one stranger, one user or one process that was taken
 over, against everybody else. Named after who attacks."""
+import json
 import os
 import shutil
 import signal
@@ -144,6 +145,24 @@ def test_a_client_that_crashes_a_session_is_held_off(fresh):
     other = smtplib.SMTP("127.0.0.1", t.smtp_port, source_address=("127.0.0.2", 0))
     assert other.ehlo()[0] == 250  # somebody else
     wait_for(lambda: can_enter(t))
+
+
+def test_a_mail_server_in_front_of_us_is_not_held_off(fresh):
+    """A mail that crashes a session, and that it tries again, does not keep all others back. Whoever else comes
+    from its address is held off for what he did himself alone."""
+    t = fresh(test_build=True, settings={"smtp": {"hold_off": "1h"}}).start()
+    alice = t.user("alice")
+    for i in range(3):
+        with pytest.raises(smtplib.SMTPServerDisconnected):
+            t.smtp(lmtp=True).docmd("XPROBE execve")
+        wait_for(lambda: len(t.events("sandbox.violation")) == i + 1)
+    assert can_enter(t)
+    with pytest.raises(smtplib.SMTPServerDisconnected):
+        t.smtp().docmd("XPROBE execve")
+    wait_for(lambda: not can_enter(t))
+    t.deliver(crlf("Subject: x\n\nthe next mail\n"), [alice.address], lmtp=True)
+    status = json.loads(t.ctl("status", "--json"))
+    assert {"4"} == {row["value"] for row in status if (row["role"], row["name"]) == ("smtp", "violations_session")}
 
 
 def can_enter(t):

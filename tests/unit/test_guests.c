@@ -81,6 +81,8 @@ static void test_hold_doubles_and_is_forgotten(void **state)
     guests_crashed(&g, "a", 1000000); /* long after: the first again */
     assert_false(guests_held(&g, "a", 1001000));
     assert_int_equal(g.crashes, 103);
+    guests_crashed(&g, NULL, 1002000); /* of one that is not held off */
+    assert_int_equal(g.crashes, 104);
 }
 
 static void test_lesser_offences_add_up_and_decay(void **state)
