@@ -40,7 +40,9 @@ static enum sp_err send_rows(struct request *q, uint16_t flags)
         wire_put_bytes(&out, q->cells.at, q->cells.len);
     q->rows = 0;
     q->cells.len = 0;
-    return ipc_peer_send_flags(q->peer, CC_TABLE, flags, q->id, &out, -1);
+    enum sp_err err = ipc_peer_send_flags(q->peer, CC_TABLE, flags, q->id, &out, -1);
+    sodium_memzero(buf, out.len); /* the text may hold a code */
+    return err;
 }
 
 enum sp_err request_row(struct request *q, const char *const *cell)
@@ -110,14 +112,11 @@ bool request_kept(struct request *q, enum sp_err err)
 
 /* --- users --- */
 
-static void user_add(struct request *q)
+/* With a code that the caller makes, and wipes. */
+static void invite(struct request *q, const char *address, const char *code)
 {
-    char address[STORE_MAX_ADDRESS], code[ENROL_CODE_TEXT];
     uint8_t hash[HASH_SIZE];
     struct store_user user;
-    if (!get_address(q, q->arg[2], true, address))
-        return;
-    enrol_code_make(code);
     enum sp_err err = enrol_code_hash(code, strlen(code), hash);
     if (err == SP_OK)
         err = store_user_add(q->role->store, address, hash,
@@ -130,6 +129,15 @@ static void user_add(struct request *q)
         return;
     audit_emit(AUDIT_USER_ADDED, address);
     request_say(q, SP_OK, "%s", code);
+}
+
+static void user_add(struct request *q)
+{
+    char address[STORE_MAX_ADDRESS], code[ENROL_CODE_TEXT];
+    if (!get_address(q, q->arg[2], true, address))
+        return;
+    enrol_code_make(code);
+    invite(q, address, code);
     sodium_memzero(code, sizeof(code));
 }
 

@@ -5,8 +5,10 @@ import time
 
 import pytest
 
+import scan
 from outside import wait_for
 from relayed import Person, letter, make_tree
+from sealpost import Tree
 from sender import Link
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="the world needs root")
@@ -72,4 +74,20 @@ def test_it_sends_to_nobody_else(world, way, what):
         assert len(mine.mails) == (kept is not None) and not evil.mails
     finally:
         tree.stop()
+        tree.remove()
+
+
+def test_it_keeps_no_enrolment_code():
+    """Whoever is in it later learns none that is still good: neither one that was told, nor one that was not."""
+    tree = Tree("root").start()
+    try:
+        codes = {"new": tree.ctl("user", "add", "alice@example.test").encode()}
+        tree.user("bob")
+        assert tree.ctl("user", "add", "bob@example.test", check=False).returncode != 0
+        codes["again"] = tree.ctl("user", "add", "alice@example.test").encode()
+        assert all(len(code) > 8 for code in codes.values())
+        for role, pid in tree.pids().items():
+            assert scan.needles_in_memory(pid, codes) == set(), role
+        assert scan.needles_in_memory(tree.process.pid, codes) == set()
+    finally:
         tree.remove()
