@@ -2,6 +2,7 @@
 #include "daemon/supervisor.h"
 
 #include <errno.h>
+#include <event2/event.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -20,4 +21,36 @@ void supervisor_kill(const struct supervisor *s, enum role_id r)
         dprintf(STDERR_FILENO, "sealpostd: cannot end a role\n");
     if (setresuid(own, (uid_t)-1, (uid_t)-1) != 0)
         abort();
+}
+
+struct deaf {
+    struct supervisor *s;
+    enum role_id role;
+    pid_t pid;
+};
+
+static void on_deaf(evutil_socket_t fd, short what, void *arg)
+{
+    struct deaf *d = arg;
+    (void)fd;
+    (void)what;
+    if (d->s->child[d->role].pid == d->pid) {
+        dprintf(STDERR_FILENO,
+                "sealpostd: role %s has closed its channel and not ended; ending it\n",
+                all_roles[d->role]->name);
+        supervisor_kill(d->s, d->role);
+    }
+    free(d);
+}
+
+void supervisor_kill_deaf(struct supervisor *s, enum role_id r)
+{
+    const struct timeval second = {.tv_sec = 1};
+    struct deaf *d = malloc(sizeof(*d));
+    if (d != NULL)
+        *d = (struct deaf){.s = s, .role = r, .pid = s->child[r].pid};
+    if (d == NULL || event_base_once(s->base, -1, EV_TIMEOUT, on_deaf, d, &second) != 0) {
+        free(d);
+        supervisor_kill(s, r);
+    }
 }

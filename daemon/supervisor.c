@@ -136,7 +136,11 @@ static void on_control_gone(void *ctx, struct ipc_peer *peer, enum sp_err why)
 {
     struct supervisor *s = ctx;
     enum role_id r = role_of(s, peer);
-    if (why != SP_ERR_PEER && r < ROLE_COUNT && s->child[r].pid != 0)
+    if (r == ROLE_COUNT || s->child[r].pid == 0)
+        return;
+    if (why == SP_ERR_PEER)
+        supervisor_kill_deaf(s, r);
+    else
         supervisor_kill(s, r); /* it spoke out of turn; SIGCHLD does the rest */
 }
 

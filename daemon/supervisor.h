@@ -113,9 +113,9 @@ enum sp_err operators_status_reply(struct supervisor *s, enum role_id from,
                                    struct ipc_frame *frame);
 void operators_role_gone(struct supervisor *s, enum role_id r);
 
-/* Tells the service manager, once every role has answered. */
+/* Asks all roles, soon. Whoever asks: the service manager is told once every role has answered. */
 void operators_watchdog(struct supervisor *s);
-/* web asks for every role's status: answered by CT_METRICS_REPLY. */
+/* web asks for every role's status: answered by one CT_METRICS_REPLY, about once a second. */
 enum sp_err operators_metrics(struct supervisor *s);
 /* The audit log goes on in a new file, or not. */
 void operators_rotated(struct supervisor *s, enum sp_err err, uint64_t last);
@@ -131,6 +131,8 @@ enum sp_err selfsigned_make(const char *hostname, const char *cert_path, const c
 
 /* killing.c: SIGKILL. */
 void supervisor_kill(const struct supervisor *s, enum role_id r);
+/* The same in a second, if it still runs then: it has closed its channel, and hears of nothing. */
+void supervisor_kill_deaf(struct supervisor *s, enum role_id r);
 
 /* doorway.c: connects to the door anew, checks that it is the door, and takes from it the
  * listeners, which replace those from before, and channels for one tree. gone: called on the loop

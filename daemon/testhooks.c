@@ -8,6 +8,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 int64_t testhook_clock_ms;
 
@@ -31,6 +32,10 @@ enum sp_err testhook_probe(void *ctx, struct ipc_peer *peer, struct ipc_frame *f
     if (strncmp(action, "clock ", 6) == 0) {
         testhook_clock_ms = strtoll(action + 6, NULL, 10) * 1000;
         return answer(peer, CT_PROBE_REPLY, frame->id, 0);
+    }
+    if (strcmp(action, "deaf") == 0) { /* and goes on without its supervisor */
+        ipc_peer_pause(peer, true);
+        return close(ipc_peer_socket(peer)) == 0 ? SP_OK : SP_ERR_SYSTEM;
     }
     return answer(peer, CT_PROBE_REPLY, frame->id, (uint32_t)sandbox_probe(action));
 }
