@@ -239,7 +239,7 @@ static void end_peer(struct ipc_peer *peer, enum sp_err why)
     event_del(peer->reader);
     event_del(peer->writer);
     if (peer->rules->gone != NULL)
-        peer->rules->gone(peer->ctx, peer, why);
+        peer->rules->gone(peer->ctx, peer, peer->broken ? SP_ERR_LIMIT : why);
     else
         peer->doomed = true;
 }
@@ -314,7 +314,7 @@ static void on_writable(evutil_socket_t sock, short what, void *arg)
     struct ipc_peer *peer = arg;
     (void)what;
     if (peer->broken) {
-        end_from_loop(peer, SP_ERR_PEER);
+        end_from_loop(peer, SP_ERR_LIMIT);
         return;
     }
     while (!STAILQ_EMPTY(&peer->queue)) {

@@ -62,8 +62,9 @@ struct ipc_rules {
     const struct ipc_rule *rule;
     size_t count;       /* at most 64 */
     uint64_t permitted; /* at first: bit i stands for rule[i] */
-    /* Called once when the peer has ended: end of file, or what it did wrong. The peer still
-     * exists; the callee must call ipc_peer_free (now or later). */
+    /* Called once when the peer has ended: SP_ERR_PEER is end of file, SP_ERR_LIMIT that a frame to
+     * it was lost (too many wait already), all else what it did wrong. The peer still exists; the
+     * callee must call ipc_peer_free (now or later). */
     void (*gone)(void *ctx, struct ipc_peer *peer, enum sp_err why);
 };
 

@@ -58,7 +58,7 @@ static enum sp_err on_slots(void *ctx, struct ipc_peer *peer, struct ipc_frame *
     (void)peer;
     enum sp_err status = wire_get_u8(&frame->body);
     if (status != SP_OK)
-        return SP_ERR_PEER;
+        return SP_ERR_STATE;
     wire_get_copy(&frame->body, r->keeper_pk, KEY_SIZE);
     if (frame->body.bad)
         return SP_ERR_FORMAT;

@@ -195,11 +195,19 @@ static void on_minute(evutil_socket_t fd, short what, void *ctx)
 
 /* --- peers --- */
 
+/* Without the keeper nothing would be erased any more, without relay nothing sent, and all would
+ * look well: a fresh tree is better. Web and the sealer end by themselves when they have lost their
+ * edge; of a peer that has ended the supervisor hears itself. */
 void edge_gone(void *ctx, struct ipc_peer *peer, enum sp_err why)
 {
     struct store_role *r = ctx;
-    if (why != SP_ERR_PEER)
+    if (why != SP_ERR_PEER) {
         role_log("a peer broke the protocol: %s", sp_err_text(why));
+        if (peer == r->keeper || peer == r->relay) {
+            group_flush(r);
+            exit(EXIT_FAILURE);
+        }
+    }
     if (peer == r->sealer) {
         group_flush(r);
         incoming_drop_all(r);

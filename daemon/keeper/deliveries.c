@@ -304,12 +304,14 @@ static const struct ipc_rule relay_rule[] = {
     {RP_DELIVERY, true, false, 12, 12, on_delivery},
 };
 
+/* Nothing would be sent any more: a fresh tree is better. */
 static void on_relay_gone(void *ctx, struct ipc_peer *peer, enum sp_err why)
 {
     struct keeper *k = ctx;
     if (why != SP_ERR_PEER) {
-        k->refused++;
-        role_log("relay loses its edge: %s", sp_err_text(why));
+        role_log("relay's edge ends, and the keeper: %s", sp_err_text(why));
+        store_edge_flush(k);
+        _exit(1);
     }
     ipc_peer_free(peer);
     k->relay = NULL;

@@ -9,6 +9,7 @@
 #include <event2/event.h>
 #include <string.h>
 #include <time.h>
+#include <unistd.h>
 
 #define REST                                                                                       \
     IPC_MAX_PAYLOAD /* of a b16 whose length a client has chosen: answered, not punished           \
@@ -337,11 +338,16 @@ static const struct ipc_rule rules[] = {
 };
 #define ALL ((UINT64_C(1) << sizeof(rules) / sizeof(rules[0])) - 1)
 
+/* Without it nothing would be erased any more: a fresh tree is better. What was asked for before is
+ * done. Of a store that has ended the supervisor hears itself. */
 static void on_gone(void *ctx, struct ipc_peer *peer, enum sp_err why)
 {
     struct keeper *k = ctx;
-    if (why != SP_ERR_PEER)
-        role_log("the store loses its edge: %s", sp_err_text(why));
+    if (why != SP_ERR_PEER) {
+        role_log("the store's edge ends, and the keeper: %s", sp_err_text(why));
+        store_edge_flush(k);
+        _exit(1);
+    }
     ipc_peer_free(peer);
     k->store = NULL;
 }

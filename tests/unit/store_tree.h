@@ -207,6 +207,15 @@ static inline void expect_end(int sock)
     assert_int_equal(err, SP_ERR_PEER);
 }
 
+/* The store ends by itself, with an error. */
+static inline void expect_exit(const struct tree *t)
+{
+    siginfo_t info = {0};
+    assert_int_equal(waitid(P_PID, (id_t)t->pid, &info, WEXITED | WNOWAIT), 0);
+    assert_int_equal(info.si_code, CLD_EXITED);
+    assert_int_equal(info.si_status, EXIT_FAILURE);
+}
+
 /* Sends a frame; the status of the answer, whose other fields are left in *body. */
 static inline enum sp_err ask(int sock, uint16_t type, const struct wire_out *out,
                               struct wire_in *body)

@@ -421,7 +421,7 @@ static void overflows(void **state)
     assert_int_equal(s->gone, 0); /* never inside the sender */
     assert_int_equal(fill(s, 1), 0);
     turn(s);
-    ended(s, SP_ERR_PEER, 0);
+    ended(s, SP_ERR_LIMIT, 0);
 }
 
 static void dies_with_a_queue(void **state)

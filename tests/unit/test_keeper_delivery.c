@@ -456,6 +456,8 @@ static void test_delivery_gone(void **state)
     uint8_t buf[64];
     struct ipc_frame f;
     assert_int_equal(ipc_recv(tree.relay, buf, sizeof(buf), &f), SP_ERR_PEER);
+    assert_int_equal(tree_wait(&tree), 1);
+    tree_start(&tree);
     close(twice);
     close(fd);
 }
@@ -522,6 +524,8 @@ static void test_moved(void **state)
     uint8_t buf[64];
     struct ipc_frame f;
     assert_int_equal(ipc_recv(tree.store, buf, sizeof(buf), &f), SP_ERR_PEER);
+    assert_int_equal(tree_wait(&tree), 1);
+    tree_start(&tree);
 }
 
 #define T(f) cmocka_unit_test_setup_teardown(f, set_up, tear_down)

@@ -303,7 +303,7 @@ static void expect_end(void)
     struct ipc_frame f;
     while (ipc_recv(tree.store, store_buf, sizeof(store_buf), &f) == SP_OK)
         ;
-    tree_kill(&tree);
+    assert_int_equal(tree_wait(&tree), 1); /* and the keeper with its edge */
     tree_start(&tree);
 }
 

@@ -516,6 +516,27 @@ static void test_bad_relay(void **state)
         else
             assert_int_equal(ipc_send_fd(t->relay, SR_WANT, 0, buf, 5, -1), SP_OK);
         expect_end(t->relay);
+        expect_exit(t);
+        tear_down((void **)&t);
+        set_up(state);
+        t = *state;
+    }
+}
+
+/* A keeper that answers what nobody asked, or does not begin. */
+static void test_bad_keeper(void **state)
+{
+    static const uint16_t types[] = {VT_ERASE_REPLY, VT_UNWRAP_REPLY, VT_SECRET_REPLY,
+                                     VT_SLOTS_REPLY, VT_SLOTS_REPLY,  SR_JOB};
+    struct tree *t = *state;
+    struct client ann;
+    for (size_t i = 0; i < sizeof(types) / sizeof(types[0]); i++) {
+        uint8_t status = i == 4 ? SP_ERR_PEER : SP_OK;
+        if (i != 4)
+            begin(t, &ann);
+        assert_int_equal(ipc_send_fd(t->keeper, types[i], 4711, &status, 1, -1), SP_OK);
+        expect_end(t->keeper);
+        expect_exit(t);
         tear_down((void **)&t);
         set_up(state);
         t = *state;
@@ -622,10 +643,10 @@ static void test_user_removed(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(test_delivery),       T(test_revoke_one),     T(test_cuts),      T(test_not_sent),
-        T(test_crashes),        T(test_silent_ends),    T(test_stopped),   T(test_report),
-        T(test_report_dropped), T(test_bad_deliveries), T(test_bad_relay), T(test_many_names),
-        T(test_operators),      T(test_user_removed),
+        T(test_delivery),       T(test_revoke_one),     T(test_cuts),         T(test_not_sent),
+        T(test_crashes),        T(test_silent_ends),    T(test_stopped),      T(test_report),
+        T(test_report_dropped), T(test_bad_deliveries), T(test_bad_relay),    T(test_bad_keeper),
+        T(test_many_names),     T(test_operators),      T(test_user_removed),
     };
     if (sodium_init() < 0)
         return 1;
