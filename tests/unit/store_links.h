@@ -59,18 +59,19 @@ static inline void post(struct store *s, const struct client *c, const struct ma
         .generation = 1, .bytes = (const uint8_t *)"box", .len = 3, .sent = true};
     assert_int_equal(store_user_by_address(s, address, &user), SP_OK);
     assert_int_equal(keys_sha256(gate, sizeof(gate), hash), SP_OK);
-    struct store_outgoing o = {.user = user.no,
-                               .message = {.received_ms = 1000,
-                                           .pieces = 1,
-                                           .envelope = envelope,
-                                           .envelope_len = m->envelope > 0 ? m->envelope : 8,
-                                           .box = &box,
-                                           .boxes = 1},
-                               .copy = {(const uint8_t *)"copy", 4},
-                               .mail_from = m->from != NULL ? m->from : address,
-                               .user_address = &address,
-                               .link = link,
-                               .n_links = m->links};
+    struct store_outgoing o = {
+        .user = user.no,
+        .message = {.received_ms = (uint64_t)time(NULL) * 1000, /* its time is not over */
+                    .pieces = 1,
+                    .envelope = envelope,
+                    .envelope_len = m->envelope > 0 ? m->envelope : 8,
+                    .box = &box,
+                    .boxes = 1},
+        .copy = {(const uint8_t *)"copy", 4},
+        .mail_from = m->from != NULL ? m->from : address,
+        .user_address = &address,
+        .link = link,
+        .n_links = m->links};
     memcpy(box.user_id, c->user_id, ID_SIZE);
     memset(o.draft, m->mark, ID_SIZE);
     memset(o.message.message_id, m->mark, ID_SIZE);
