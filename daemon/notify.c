@@ -11,6 +11,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#define PATIENCE_MS 100
+
 int notify_open(void)
 {
     const char *path = getenv("NOTIFY_SOCKET");
@@ -32,9 +34,13 @@ int notify_open(void)
     return fd;
 }
 
+/* A manager that does not read is not waited for: the tree needs its supervisor. */
 void notify_say(const char *state)
 {
+    const struct timeval most = {.tv_usec = PATIENCE_MS * 1000};
     int fd = notify_open();
+    if (fd >= 0)
+        setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &most, sizeof(most));
     bool ok = fd >= 0 ? send(fd, state, strlen(state), MSG_NOSIGNAL) >= 0 : errno == 0;
     if (!ok)
         dprintf(STDERR_FILENO, "sealpostd: cannot notify the service manager\n");

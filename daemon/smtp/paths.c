@@ -116,19 +116,25 @@ void paths_mail(struct session *x, const struct command *c)
 
 /* --- RCPT --- */
 
-/* A domain of ours, or none at all (<Postmaster>). */
-static bool is_ours(const struct session *x, const struct address *to)
+static bool has_users(const struct session *x, const char *domain)
 {
     for (size_t i = 0; i < x->config->domain.count; i++)
-        if (strcasecmp(x->config->domain.item[i], to->domain) == 0)
+        if (strcasecmp(x->config->domain.item[i], domain) == 0)
             return true;
-    return to->domain[0] == '\0';
+    return false;
+}
+
+/* A domain of ours, or our own name, or none at all (<Postmaster>). */
+static bool is_ours(const struct session *x, const struct address *to)
+{
+    return to->domain[0] == '\0' || strcasecmp(to->domain, x->config->hostname) == 0 ||
+           has_users(x, to->domain);
 }
 
 /* This machine's own (RFC 5321 4.5.1), though its name need not be a domain of ours. */
 static bool is_postmaster_here(const struct session *x, const struct address *to)
 {
-    return !is_ours(x, to) && strcasecmp(to->domain, x->config->hostname) == 0 &&
+    return strcasecmp(to->domain, x->config->hostname) == 0 && !has_users(x, to->domain) &&
            strcasecmp(to->local, "postmaster") == 0;
 }
 
@@ -141,9 +147,7 @@ static bool is_answerable(struct session *x)
     if (x->lmtp || from.null || from.literal || domain_to_ascii(from.domain, ascii) != SP_OK)
         return true;
     memcpy(from.domain, ascii, strlen(ascii) + 1);
-    if (is_ours(x, &from) || strcasecmp(from.domain, x->config->hostname) == 0)
-        return true;
-    return !sender_has_null_mx(&x->sender, ascii);
+    return is_ours(x, &from) || !sender_has_null_mx(&x->sender, ascii);
 }
 
 /* NULL, or why this recipient is refused without asking the sealer. */
