@@ -258,6 +258,18 @@ static const struct rule store[] = {
 };
 SET(store, "store", "writing and syncing its open files");
 
+/* What glibc's pthread_create() asks for, where there is no clone3(): LMDB copies with a thread
+ * that writes. */
+#define THREAD_FLAGS                                                                               \
+    (CLONE_VM | CLONE_FS | CLONE_FILES | CLONE_SIGHAND | CLONE_THREAD | CLONE_SYSVSEM)
+
+static const struct rule copying[] = {
+    CALL(openat),           CALL(uname),
+    REFUSE(clone3, ENOSYS), WHEN(clone, "a thread", BITS(0, THREAD_FLAGS, THREAD_FLAGS)),
+    CALL(set_robust_list),  CALL(rseq),
+};
+SET(copying, "copying", "opening files in its root, a thread");
+
 static const struct rule keeper[] = {
     CALL(pwrite64),
     CALL(fdatasync),

@@ -29,8 +29,8 @@ struct rule_set {
 
 /* calls.c */
 extern const struct rule_set calls_core, calls_loop, calls_memory, calls_session, calls_forks,
-    calls_smtp, calls_outgoing, calls_locked, calls_sealer, calls_store, calls_keeper, calls_web,
-    calls_audit, calls_dns, calls_door, calls_handing, calls_never;
+    calls_smtp, calls_outgoing, calls_locked, calls_sealer, calls_store, calls_copying,
+    calls_keeper, calls_web, calls_audit, calls_dns, calls_door, calls_handing, calls_never;
 
 enum policy_root {
     ROOT_EMPTY,    /* an empty directory that the role may not write */

@@ -96,10 +96,12 @@ const char *step_name(size_t i)
     return i < sizeof(steps) / sizeof(*steps) ? steps[i].name : NULL;
 }
 
-static enum sp_err put_on(const struct step *list, size_t n, const struct policy *row,
-                          const struct cage *cage, const char **step)
+static enum sp_err put_on(const struct step *list, size_t n, const char *without,
+                          const struct policy *row, const struct cage *cage, const char **step)
 {
     for (size_t i = 0; i < n; i++) {
+        if (without != NULL && strcmp(list[i].name, without) == 0)
+            continue;
         *step = list[i].name;
         errno = 0;
 #ifdef SEALPOST_TEST
@@ -121,7 +123,13 @@ enum sp_err sandbox_enter(const struct policy *row, const struct cage *cage, con
         errno = EINVAL;
         return SP_ERR_STATE;
     }
-    return put_on(steps, sizeof(steps) / sizeof(*steps), row, cage, step);
+    return put_on(steps, sizeof(steps) / sizeof(*steps), NULL, row, cage, step);
+}
+
+enum sp_err sandbox_backup(const struct cage *cage, const char **step)
+{
+    return put_on(steps, sizeof(steps) / sizeof(*steps), "process namespace", policy_row("backup"),
+                  cage, step);
 }
 
 enum sp_err sandbox_alone(const struct policy *row, const struct cage *cage, const char **step)
@@ -131,31 +139,7 @@ enum sp_err sandbox_alone(const struct policy *row, const struct cage *cage, con
         errno = EINVAL;
         return SP_ERR_STATE;
     }
-    return put_on(alone, sizeof(alone) / sizeof(*alone), row, cage, step);
-}
-
-/* What a cage of another process's row consists of where no supervisor stands behind it. */
-static const struct step reading[] = {
-    {"descriptors", step_descriptors},
-    {"namespaces", step_namespaces},
-    {"root directory", step_root},
-    {"groups and uid", step_identity},
-    {"capabilities", step_capabilities},
-    {"no way back to root", step_identity_final},
-    {"no_new_privs", step_no_new_privs},
-    {"dumpable", step_dumpable},
-    {"memory-deny-write-execute", step_mdwe},
-    {"Landlock", step_landlock},
-};
-
-enum sp_err sandbox_store_reader(const struct cage *cage, const char **step)
-{
-    enum sp_err err =
-        put_on(reading, sizeof(reading) / sizeof(*reading), policy_row("store"), cage, step);
-    if (err != SP_OK)
-        return err;
-    *step = "system call filter";
-    return step_filter(policy_row("supervisor"), cage);
+    return put_on(alone, sizeof(alone) / sizeof(*alone), NULL, row, cage, step);
 }
 
 /* Its securebits stay as they are: root's capabilities must reach the roles through execve(). */
@@ -175,8 +159,8 @@ static const struct step supervising[] = {
 enum sp_err sandbox_supervisor(bool user_mode, const char **step)
 {
     (void)user_mode; /* the same capabilities, though they count inside the user namespace alone */
-    return put_on(supervising, sizeof(supervising) / sizeof(*supervising), policy_row("supervisor"),
-                  NULL, step);
+    return put_on(supervising, sizeof(supervising) / sizeof(*supervising), NULL,
+                  policy_row("supervisor"), NULL, step);
 }
 
 static enum sp_err write_file(const char *path, const char *text)

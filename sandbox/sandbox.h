@@ -53,11 +53,11 @@ enum sp_err sandbox_enter(const struct policy *row, const struct cage *cage, con
  * is the service manager's; the other layers go on in the same order. */
 enum sp_err sandbox_alone(const struct policy *row, const struct cage *cage, const char **step);
 
-/* The store's cage for a short process of sealpostctl's that reads what the store has written: that
- * parses a file as hostile as the store may be. Two layers are less than the store's: it stays in
- * the process namespace of the host, since LMDB tells readers of a database by their pid, and its
- * filter is the supervisor's, since LMDB copies with a thread. */
-enum sp_err sandbox_store_reader(const struct cage *cage, const char **step);
+/* The row "backup", for a process of sealpostctl's that reads what the store has written: LMDB
+ * believes its files. It stays in the process namespace of the host, since LMDB tells the readers
+ * of a database by their pid, and under its uid meets no process but the store; all other layers
+ * are there. A user mode's caller has entered a user namespace before. */
+enum sp_err sandbox_backup(const struct cage *cage, const char **step);
 
 /* What this kernel gave, for status: known once sandbox_enter(), _alone() or _supervisor() has run.
  * MDWE is the only layer that may be absent (Linux < 6.3). */

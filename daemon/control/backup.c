@@ -64,24 +64,20 @@ static int copy_file(const char *from, const char *to)
     return status;
 }
 
-/* What the caged process does, the first in the store's folder, the second in the copy's. */
-struct copying {
-    const char *name; /* for messages */
-    int to;
-};
-
+/* What the caged process does, the first in the store's folder, the second in the copy's. Both
+ * return what LMDB does. */
 static int copy_database(void *ctx)
 {
-    const struct copying *c = ctx;
+    const int *to = ctx;
     MDB_env *env = NULL;
     int rc = mdb_env_create(&env);
     if (rc == 0)
         rc = mdb_env_open(env, "/", MDB_RDONLY | MDB_NOTLS, KEY_MODE);
     if (rc == 0)
-        rc = mdb_env_copyfd2(env, c->to, MDB_CP_COMPACT);
+        rc = mdb_env_copyfd2(env, *to, MDB_CP_COMPACT);
     if (env != NULL)
         mdb_env_close(env);
-    return rc == 0 ? 0 : fail(c->name, mdb_strerror(rc));
+    return rc;
 }
 
 static int put_mark(MDB_txn *txn)
@@ -102,7 +98,7 @@ static int put_mark(MDB_txn *txn)
 /* Nobody else has the copy open: no lock file. */
 static int mark_copy(void *ctx)
 {
-    const struct copying *c = ctx;
+    (void)ctx;
     MDB_env *env = NULL;
     MDB_txn *txn = NULL;
     int rc = mdb_env_create(&env);
@@ -120,7 +116,15 @@ static int mark_copy(void *ctx)
         mdb_txn_abort(txn);
     if (env != NULL)
         mdb_env_close(env);
-    return rc == 0 ? 0 : fail(c->name, mdb_strerror(rc));
+    return rc;
+}
+
+static int run_caged(const char *folder, int keep, int (*work)(void *ctx))
+{
+    int rc;
+    if (caged_in(folder, keep, work, &keep, &rc) != SP_OK)
+        return 1;
+    return rc == 0 ? 0 : fail(folder, mdb_strerror(rc));
 }
 
 /* The copy's folder and file become this uid's: the store's while they are marked. Root's they are
@@ -135,50 +139,69 @@ static int give_copy(const char *folder, int file, uid_t uid, gid_t gid)
     return status;
 }
 
-static int mark(const char *folder, int file, const struct stat *store, struct copying *c)
+static int mark(const char *folder, int file, const struct stat *store)
 {
     if (geteuid() != 0)
-        return caged_in(folder, -1, mark_copy, c);
+        return run_caged(folder, -1, mark_copy);
     int status = give_copy(folder, file, store->st_uid, store->st_gid);
     if (status == 0)
-        status = caged_in(folder, -1, mark_copy, c);
+        status = run_caged(folder, -1, mark_copy);
     return give_copy(folder, file, 0, 0) == 0 ? status : 1;
 }
 
-static int make_copy(const char *from, const char *to)
+static int make_copy(const char *from, const char *to, const struct stat *store)
 {
     char path[PATH_MAX];
-    struct stat store;
-    snprintf(path, sizeof(path), "%.4000s/data.mdb", from);
-    if (stat(path, &store) != 0)
-        return fail(path, strerror(errno));
     snprintf(path, sizeof(path), "%.4000s/data.mdb", to);
     int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, KEY_MODE);
     if (fd < 0)
         return fail(path, strerror(errno));
-    struct copying c = {path, fd};
-    int status = caged_in(from, fd, copy_database, &c);
+    int status = run_caged(from, fd, copy_database);
     if (status == 0)
-        status = mark(to, fd, &store, &c);
+        status = mark(to, fd, store);
     if (status == 0 && fsync(fd) != 0)
         status = fail(path, strerror(errno));
     close(fd);
     return status == 0 ? sync_path(to) : status;
 }
 
+/* What is no copy must not look like one, and the next try may have its name. */
+static void remove_copy(const char *to)
+{
+    static const char *const files[] = {"data/data.mdb", "data/lock.mdb", "keeper.key"};
+    char path[PATH_MAX];
+    for (size_t i = 0; i < sizeof(files) / sizeof(files[0]); i++) {
+        snprintf(path, sizeof(path), "%.4000s/%s", to, files[i]);
+        unlink(path);
+    }
+    snprintf(path, sizeof(path), "%.4000s/data", to);
+    rmdir(path);
+    rmdir(to);
+}
+
 int backup_run(const struct config *config, const char *to)
 {
     char from[PATH_MAX], copy[PATH_MAX];
-    snprintf(from, sizeof(from), "%s/data", config->state);
-    snprintf(copy, sizeof(copy), "%s/data", to);
+    struct stat store;
+    snprintf(from, sizeof(from), "%.4000s/data/data.mdb", config->state);
+    if (stat(from, &store) != 0)
+        return fail(from, strerror(errno));
+    snprintf(from, sizeof(from), "%.4000s/data", config->state);
+    snprintf(copy, sizeof(copy), "%.4000s/data", to);
     int status = make_folder(to);
+    if (status != 0)
+        return status;
+    status = make_folder(copy);
     if (status == 0)
-        status = make_folder(copy);
-    if (status == 0)
-        status = make_copy(from, copy);
-    snprintf(from, sizeof(from), "%s/keeper.key", config->state);
-    snprintf(copy, sizeof(copy), "%s/keeper.key", to);
-    if (status == 0)
+        status = make_copy(from, copy, &store);
+    snprintf(from, sizeof(from), "%.4000s/keeper.key", config->state);
+    if (status == 0) {
+        snprintf(copy, sizeof(copy), "%.4000s/keeper.key", to);
         status = copy_file(from, copy);
-    return status == 0 ? sync_path(to) : status;
+    }
+    if (status == 0)
+        status = sync_path(to);
+    if (status != 0)
+        remove_copy(to);
+    return status;
 }

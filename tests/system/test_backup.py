@@ -55,38 +55,49 @@ def test_a_backup_taken_under_load_opens(fresh):
 
 
 def readers(command):
-    """uid, root directory and network of those of this command's processes that have a database open."""
+    """The cage of those of this command's processes that have a database open: uid, inode of the root directory,
+    network, session, descriptors."""
     found = set()
     family = pathlib.Path(f"/proc/{command.pid}/task/{command.pid}/children")
     with contextlib.suppress(OSError):
         for pid in (str(command.pid), *family.read_text().split()):
-            if "/data.mdb" in pathlib.Path(f"/proc/{pid}/maps").read_text():
-                uid = re.search(r"^Uid:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text(), re.M)[1]
-                found.add((int(uid), os.stat(f"/proc/{pid}/root").st_ino, os.readlink(f"/proc/{pid}/ns/net")))
+            proc = pathlib.Path(f"/proc/{pid}")
+            if "/data.mdb" in (proc / "maps").read_text():
+                uid = re.search(r"^Uid:\s+(\d+)", (proc / "status").read_text(), re.M)[1]
+                files = frozenset(os.readlink(fd).split(":")[0] for fd in (proc / "fd").iterdir())
+                found.add((int(uid), os.stat(proc / "root").st_ino, os.readlink(proc / "ns/net"), os.getsid(int(pid)), files))
     return found
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can look into another's process")
 def test_root_does_not_read_what_the_store_has_written():
-    """LMDB believes its files: who reads one may have been taken over, and is then no more than the store was."""
+    """LMDB believes its files: who reads one may have been taken over, and is then no more than the store was. Of
+    root's terminal, above all, it has nothing."""
     tree = Tree("root").start()
     alice = tree.user("alice")
     for _ in range(10):
         tree.deliver(crlf(f"Subject: x\n\n{os.urandom(2_000_000).hex()}\n"), [alice.address])
     data = os.stat(tree.state / "data")
-    seen, expected = set(), {data.st_ino}
+    ours, terminal = os.openpty()
+    seen, roots = set(), {data.st_ino}
     for i in range(20):
         copy = tree.dir / f"copy-{i}"
-        backup = subprocess.Popen([program("sealpostctl", tree.mode), "--config", tree.config, "backup", copy])
+        backup = subprocess.Popen([program("sealpostctl", tree.mode), "--config", tree.config, "backup", copy],
+                                  stdin=terminal, stdout=terminal, stderr=terminal)
         while backup.poll() is None:
             seen |= readers(backup)
         assert backup.returncode == 0
-        expected.add(os.stat(copy / "data").st_ino)
+        roots.add(os.stat(copy / "data").st_ino)
         if seen:
             break
-    assert seen and {uid for uid, _, _ in seen} == {data.st_uid} != {0}
-    assert {root for _, root, _ in seen} <= expected
-    assert os.readlink("/proc/self/ns/net") not in {net for _, _, net in seen}
+    os.close(ours)
+    os.close(terminal)
+    assert seen
+    allowed = {"/dev/null", "pipe", "/data.mdb", "/lock.mdb", f"{copy}/data/data.mdb", f"{tree.state}/data/data.mdb",
+               f"{tree.state}/data/lock.mdb"}
+    for uid, root, network, session, files in seen:
+        assert uid == data.st_uid != 0 and root in roots and network != os.readlink("/proc/self/ns/net")
+        assert session != os.getsid(0) and files <= allowed, files
     tree.remove()
 
 
@@ -100,6 +111,7 @@ def test_a_damaged_database_is_no_copy(fresh):
     path.write_bytes(data)
     done = tree.ctl("backup", tree.dir / "copy", check=False)
     assert done.returncode == 1 and done.stderr, done.stderr
+    assert not (tree.dir / "copy").exists()  # nothing that looks like a copy, and the name is free
 
 
 def test_what_was_deleted_is_not_in_it(fresh):

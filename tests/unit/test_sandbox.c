@@ -30,9 +30,17 @@ static const struct {
     {"*", "kill-supervisor", EPERM}, /* so that abort() is a crash, not a violation */
     {"session", "send-message", -1}, /* so that it cannot pass descriptors on */
     {"delivery", "send-message", -1},
+    {"backup", "send-message", -1},
     {"*", "send-message", EISCONN}, /* allowed, but that socket knows its peer */
-    {"delivery", "send-message", -1},
-    {"smtp", "shutdown", 0}, /* of a connection; a delivery shares the door's channels */
+    {"backup", "open", ENOENT},     /* of its root directory it opens files */
+    {"backup", "open-proc", ENOENT},
+    {"backup", "open-device", ENOENT},
+    {"backup", "open-root", 0},
+    {"backup", "open-path", 0},
+    {"backup", "create", EACCES}, /* this root is not its own */
+    {"backup", "read-state", ENOENT},
+    {"backup", "clone3", ENOSYS}, /* so that a thread is made by clone() */
+    {"smtp", "shutdown", 0},      /* of a connection; a delivery shares the door's channels */
     {"session", "shutdown", 0},
     {"web", "shutdown", 0},
     {"smtp", "fork", 0},
