@@ -3,6 +3,7 @@
 #include "storage/copied.h"
 #include "storage/lmdb.h"
 
+#include <sodium.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/time.h>
@@ -10,6 +11,7 @@
 #define ENTRY_BYTES 47u                  /* in front of the box */
 #define MESSAGE_MAX (2u * 1024u * 1024u) /* a row of messages */
 #define LEAP        1000000u             /* numbers that no mailbox gives out between two backups */
+#define APART       256u                 /* two restores by one wrong clock: milliseconds */
 
 /* --- counting --- */
 
@@ -44,8 +46,11 @@ static struct key mail_id_key(uint64_t user, const uint8_t message_id[ID_SIZE])
 /* Clients ask for what is above the last number they saw: one that was given out twice would hide
  * mail. A copy knows neither what was given out since it was made, nor since it came back before;
  * the clock goes on over both, so that numbers go on at its milliseconds, which no mailbox reaches
- * by counting mail. A clock that stands before the copy's own time is not believed. In one group:
- * the mark goes when the numbers are kept. */
+ * by counting mail. A clock that stands before the copy's own time is not believed, but goes on as
+ * well: its time on top of what the copy knows sets the numbers above those of the same copy when
+ * it came back before, and where it starts anew with the machine, chance keeps them apart. That
+ * takes 2^41 numbers a time of the 2^53 that clients can count. In one group: the mark goes when
+ * the numbers are kept. */
 enum sp_err numbers_go_on(struct store *s)
 {
     struct key mark = key_bytes(COPIED_ROW, sizeof(COPIED_ROW) - 1);
@@ -60,7 +65,7 @@ enum sp_err numbers_go_on(struct store *s)
     gettimeofday(&t, NULL);
     uint64_t now = (uint64_t)t.tv_sec * 1000 + (uint64_t)t.tv_usec / 1000;
     uint64_t before = copied > s->first_seq ? copied : s->first_seq;
-    s->first_seq = now > before ? now : before + LEAP;
+    s->first_seq = now > before ? now : before + LEAP + now + randombytes_uniform(APART);
     err = counter_put(s, "first_seq", s->first_seq);
     if (err == SP_OK)
         err = row_delete(s, T_META, &mark);
