@@ -62,7 +62,7 @@ static enum sp_err chain_read(struct store_role *r, const struct store_user *use
 enum sp_err chain_load(struct store_role *r, const struct store_user *user,
                        const struct sigchain **chain)
 {
-    struct sigchain *known = &r->known[user->no % CHAINS_KNOWN];
+    struct sigchain *known = histories_of(&r->histories, user->no);
     enum sp_err err = SP_OK;
     if (memcmp(known->head, user->head, HASH_SIZE) != 0)
         err = chain_read(r, user, known);

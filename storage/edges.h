@@ -8,6 +8,7 @@
 #include "envelope/sigchain.h"
 #include "storage/form.h"
 #include "storage/forms.h"
+#include "storage/histories.h"
 #include "storage/queue.h"
 #include "storage/ration.h"
 #include "storage/sessions.h"
@@ -22,8 +23,7 @@
 #define UPLOADS_MAX   8192u
 #define OPERATORS_MAX 16u
 #define CHAIN_MAX     1024u /* links of one user's history */
-#define CHAINS_KNOWN  256u
-#define SENDINGS_MAX  64u /* mails that wait for the keeper */
+#define SENDINGS_MAX  64u   /* mails that wait for the keeper */
 #define OPENINGS_MAX  256u
 #define WRAPPING_MAX  512u  /* requests under way; the peer's queue holds 1,024 frames */
 #define LINK_CLIENT   64u   /* a client's address, with NUL */
@@ -136,7 +136,7 @@ struct store_role {
     uint64_t last_result_us;
     struct event *gather;
     struct rations rations;
-    struct sigchain known[CHAINS_KNOWN];    /* by user number: histories as they were last read */
+    struct histories histories;
     struct histogram commit_us, group_size; /* answers a commit */
     struct event *minute;                   /* expiry, and what is to be tried again */
     struct event *lazy;                     /* commits what nobody waits for */
