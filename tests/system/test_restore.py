@@ -153,7 +153,7 @@ def test_the_audit_log_moves_with_its_key(fresh):
 
 
 def test_many_lost_links_are_given_back(fresh):
-    """More than the store verifies for one user at once."""
+    """One after the other; where the ration of signatures is used up on the way: test_client_server."""
     tree = fresh().start()
     alice = tree.user("alice")
     copy = backup(tree)
