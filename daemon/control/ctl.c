@@ -155,6 +155,12 @@ static const struct verb *find_verb(char **args, size_t n)
     return NULL;
 }
 
+/* Files that are named can be anywhere: an auditor's machine has no appliance. */
+static bool needs_configuration(const struct verb *v, size_t n)
+{
+    return !(v->run == verify_audit && n > v->min) && !(v->run == show_dkim && n == v->max);
+}
+
 static int usage(FILE *out, int status)
 {
     fputs(usage_text, out);
@@ -197,7 +203,7 @@ int main(int argc, char **argv)
                     args[0], n > 1 ? " " : "", n > 1 ? args[1] : "");
         return usage(stderr, 2);
     }
-    if (config_read(o.config_path, true, stderr, &o.config) != SP_OK)
+    if (needs_configuration(v, n) && config_read(o.config_path, true, stderr, &o.config) != SP_OK)
         return 1;
     int status = v->run(&o, args, n);
     config_free(o.config);

@@ -177,3 +177,12 @@ def test_the_report_is_json_whatever_the_path(tree):
     log = tree.log.parent / name
     files(tree)[0].rename(log)
     assert report(tree, log)["file"] == str(tree.log.parent) + "/?\n\t\""
+
+
+def test_an_auditors_machine_needs_no_configuration(tree):
+    names = list(map(str, files(tree)))
+    command = [program("sealpostctl", tree.mode), "--config", tree.dir / "none", "audit", "verify"]
+    done = subprocess.run([*command, *names], capture_output=True, text=True, **tree.owner())
+    assert done.returncode == 0 and "each linked to the one before it" in done.stdout, done.stderr
+    done = subprocess.run(command, capture_output=True, text=True, **tree.owner())
+    assert done.returncode == 1 and "none" in done.stderr
