@@ -112,21 +112,6 @@ static inline void begin_with(struct tree *t, struct client *ann, const struct m
     keeper_hears(t, slots, sizeof(slots) / sizeof(slots[0]));
 }
 
-static inline uint64_t number(struct tree *t, const char *name)
-{
-    assert_int_equal(ipc_send_fd(t->control, CT_STATUS, 0, NULL, 0, -1), SP_OK);
-    struct ipc_frame f = next(t->control);
-    while (f.body.left > 0) {
-        char key[256], value[256];
-        get_string(&f.body, key);
-        get_string(&f.body, value);
-        if (strcmp(key, name) == 0)
-            return strtoull(value, NULL, 10);
-    }
-    fail_msg("no %s in the status", name);
-    return 0;
-}
-
 static inline bool becomes(struct tree *t, const char *name, uint64_t value)
 {
     for (int i = 0; i < 2000; i++) {

@@ -491,6 +491,22 @@ static inline void finish(struct tree *t, struct lent *d, uint32_t signal_number
 
 /* --- looking --- */
 
+/* What status says under this name. */
+static inline uint64_t number(struct tree *t, const char *name)
+{
+    assert_int_equal(ipc_send_fd(t->control, CT_STATUS, 0, NULL, 0, -1), SP_OK);
+    struct ipc_frame f = next(t->control);
+    while (f.body.left > 0) {
+        char key[256], value[256];
+        get_string(&f.body, key);
+        get_string(&f.body, value);
+        if (strcmp(key, name) == 0)
+            return strtoull(value, NULL, 10);
+    }
+    fail_msg("no %s in the status", name);
+    return 0;
+}
+
 /* States of all recipients, one digit each, in text. */
 static inline enum sp_err states(struct tree *t, const struct letter *l, char text[32])
 {

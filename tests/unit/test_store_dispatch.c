@@ -221,26 +221,12 @@ static void test_result_without_room(void **state)
 
 /* --- a keeper who is slow to read --- */
 
-static uint64_t leases_now(struct tree *t)
-{
-    assert_int_equal(ipc_send_fd(t->control, CT_STATUS, 0, NULL, 0, -1), SP_OK);
-    struct ipc_frame f = next(t->control);
-    while (f.body.left > 0) {
-        char key[256], value[256];
-        get_string(&f.body, key);
-        get_string(&f.body, value);
-        if (strcmp(key, "deliveries") == 0)
-            return strtoull(value, NULL, 10);
-    }
-    return 0;
-}
-
 /* The number of a lease that relay is told of at once; 0: it is made, and relay is not told. */
 static uint64_t told(struct tree *t)
 {
     struct pollfd relay = {.fd = t->relay, .events = POLLIN};
     want(t, 1);
-    while (leases_now(t) == 0)
+    while (number(t, "deliveries") == 0)
         usleep(1000);
     if (poll(&relay, 1, 0) == 0)
         return 0;
@@ -270,7 +256,7 @@ static void test_keeper_first(void **state)
         last = d.lease;
         d.channel = open_channel(t, d.lease);
         finish(t, &d, SIGTERM);
-        while (leases_now(t) > 0)
+        while (number(t, "deliveries") > 0)
             usleep(1000);
     }
     assert_true(last > 0 && d.lease == 0);

@@ -32,21 +32,6 @@ static void expect_states(struct tree *t, const struct letter *l, const char *ex
     assert_string_equal(text, expected);
 }
 
-static uint64_t number(struct tree *t, const char *name)
-{
-    assert_int_equal(ipc_send_fd(t->control, CT_STATUS, 0, NULL, 0, -1), SP_OK);
-    struct ipc_frame f = next(t->control);
-    while (f.body.left > 0) {
-        char key[256], value[256];
-        get_string(&f.body, key);
-        get_string(&f.body, value);
-        if (strcmp(key, name) == 0)
-            return strtoull(value, NULL, 10);
-    }
-    fail_msg("no %s in the status", name);
-    return 0;
-}
-
 static void erased(struct tree *t, uint32_t slot)
 {
     keeper_says(t, VT_ERASE_REPLY, keeper_erases(t, slot), NULL, 0);
