@@ -48,8 +48,8 @@ static inline size_t mail_lines(uint8_t *out, size_t len, const char *tag)
 {
     size_t at = 0;
     for (unsigned line = 0; at + 80 < len; line++)
-        at += (size_t)sprintf((char *)out + at, "%s line %08u %.40s\r\n", tag, line,
-                              ".the quick brown fox jumps over the lazy dog");
+        at += (size_t)snprintf((char *)out + at, len - at, "%s line %08u %.40s\r\n", tag, line,
+                               ".the quick brown fox jumps over the lazy dog");
     while (at + 2 < len)
         out[at++] = 'x';
     if (at + 2 == len)

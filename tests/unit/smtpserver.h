@@ -188,7 +188,7 @@ static inline void conn_rcpt(struct server_conn *c, struct server_mail *m, const
         return;
     const char *at = strchr(line, '<');
     strncat(m->to, at != NULL ? at : line, sizeof(m->to) - strlen(m->to) - 2);
-    strcat(m->to, " ");
+    strncat(m->to, " ", sizeof(m->to) - strlen(m->to) - 1);
     m->n_to++;
 }
 

@@ -43,7 +43,7 @@ static enum sp_err reopen(void)
 static int set_up(void **state)
 {
     (void)state;
-    strcpy(path + strlen(path) - 6, "XXXXXX");
+    memcpy(path + strlen(path) - 6, "XXXXXX", 6);
     close(mkstemp(path));
     return reopen() == SP_OK ? 0 : -1;
 }

@@ -179,7 +179,7 @@ static void test_page(void **state)
         assert_true(has(policy[i]));
     assert_null(strstr(strstr(answer, "Content-Security-Policy") + 1, "Content-Security-Policy"));
     assert_true(strlen(body()) < sizeof(first));
-    strcpy(first, body());
+    snprintf(first, sizeof(first), "%s", body());
     for (size_t i = 0; i < sizeof(same) / sizeof(same[0]); i++) {
         assert_int_equal(ask("GET %s" REST "\r\n", same[i]), 200);
         assert_string_equal(body(), first);
@@ -218,7 +218,7 @@ static void test_gone(void **state)
     the_question(SW_LINK_PAGE);
     assert_true(has("<html") && has("trusted-types 'none'") && has("no-store"));
     assert_true(strlen(answer) < sizeof(first));
-    strcpy(first, answer);
+    snprintf(first, sizeof(first), "%s", answer);
     static const char *const same[] = {UNKNOWN "?x=y", UNKNOWN "%23secret.digest", KNOWN "x",
                                        "/m/cut?utm=x", "/m/cut%23secret"};
     for (size_t i = 0; i < sizeof(same) / sizeof(same[0]); i++) {
